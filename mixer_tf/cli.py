@@ -1,0 +1,226 @@
+"""The commands. Everything heavy is imported by the command that needs it."""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+
+import click
+
+from mixer_tf import zoo
+from mixer_tf.version import __version__
+
+
+def main(arguments=None):
+    """Run a command; a mistake of the user's ends with one line and exit code 2."""
+    # TensorFlow's own start-up messages would bury the one line that matters.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        commands.main(arguments, prog_name="python -m mixer_tf", standalone_mode=False)
+    except click.exceptions.Abort:
+        _stop("stopped", 130)
+    except click.ClickException as error:
+        _stop(error.format_message(), 2)
+    except KeyboardInterrupt:
+        _stop("stopped; the same command with --resume goes on from here", 130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("MIXER_TF_TRACEBACK"):
+            raise
+        _stop(str(error), 2)
+
+
+def _stop(message, code):
+    # A message of several lines would hide which of them matters.
+    print("mixer_tf: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mixer_tf")
+def commands():
+    """MLP-Mixer for Keras: train it, compare it, look inside it."""
+
+
+def _training_flags(command):
+    """The flags that every command that trains has."""
+    flags = [
+        click.option(
+            "--data",
+            default="digits",
+            show_default=True,
+            help="digits, cifar10, cifar100, a folder or a .zip of class folders.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=pathlib.Path),
+            help="Folder for the run; by default a new one below runs/.",
+        ),
+        click.option("--recipe", help="How to train; by default what suits the data."),
+        click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
+        click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
+        click.option("--optimizer", help="Instead of the recipe's: adamw, adam, sgd or lamb."),
+        click.option(
+            "--image-size",
+            type=click.IntRange(1),
+            help="Height and width the model sees, in pixels.",
+        ),
+        click.option(
+            "--precision",
+            default="auto",
+            show_default=True,
+            help="auto, float32, mixed_float16 or mixed_bfloat16.",
+        ),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+    ]
+    for flag in reversed(flags):
+        command = flag(command)
+    return command
+
+
+@commands.command()
+def models():
+    """List every model: weights, multiply-accumulates of one picture, tokens."""
+    header = ("name", "weights", "MACs", "tokens", "picture", "")
+    rows = [
+        (
+            name,
+            f"{entry.weights:,}",
+            f"{entry.macs / 1e6:,.1f} M",
+            f"{zoo.count_tokens(name) or '-'}",
+            "x".join(str(n) for n in entry.input_shape[:2]),
+            entry.about,
+        )
+        for name, entry in zoo.MODELS.items()
+    ]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(6)]
+    for row in [header, *rows]:
+        cells = [row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 5)), row[5]]
+        click.echo("  ".join(cells).rstrip())
+
+
+@commands.command()
+@click.option("--model", default="mixer_nano", show_default=True, help="A name from `models`.")
+@_training_flags
+def train(model, **flags):
+    """Train one model into a run directory."""
+    zoo.find(model)
+    data, recipe, out, options = _prepare([model], flags, f"{_stem(flags)}-{model}")
+    from mixer_tf import train as trainer
+
+    if flags["resume"]:
+        result = trainer.resume(out, data, callbacks=options["callbacks"])
+    else:
+        result = trainer.train(model, data, recipe, out, **options)
+    _report(result, out)
+
+
+@commands.command()
+@click.option(
+    "--models",
+    "names",
+    multiple=True,
+    help="Names from `models`, for example --models mixer_nano resnet20.",
+)
+@click.argument("more", nargs=-1)
+@_training_flags
+def compare(names, more, **flags):
+    """Train several models under one recipe and put them side by side."""
+    names = [*names, *more] or ["mixer_nano", "resnet20"]
+    for name in names:
+        zoo.find(name)
+    data, recipe, out, options = _prepare(names, flags, f"compare-{_stem(flags)}")
+    from mixer_tf import compare as comparing
+
+    comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
+    click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
+    click.echo(
+        f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out}"
+    )
+
+
+@commands.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.option("--data", help="By default what the run was trained on.")
+def evaluate(run, data):
+    """Test the best weights of a run."""
+    from mixer_tf.runs import Run
+
+    opened = Run.open(run)
+    config = opened.config()
+    from mixer_tf.data import load_data
+    from mixer_tf.evaluate import predict_logits, score
+
+    test = load_data(data or config.data, config.input_shape[:2], seed=config.seed)
+    if test.class_names != config.class_names:
+        raise ValueError(
+            f"{run} was trained on {len(config.class_names)} classes of {config.data}; "
+            f"{test.name} has {len(test.class_names)} others."
+        )
+    logits = predict_logits(opened.model(), test.test, config.num_classes)
+    scores = score(logits, test.test.labels)
+    click.echo(
+        f"{config.model_name} on {test.name}: accuracy {100 * scores['accuracy']:.2f} ± "
+        f"{100 * scores['standard_error']:.2f} %, loss {scores['loss']:.4f}, "
+        f"{scores['n']:,} test pictures"
+    )
+
+
+def _stem(flags):
+    return pathlib.Path(flags["data"]).stem
+
+
+def _prepare(names, flags, default_name):
+    """Load data and recipe of a training command: `(data, recipe, out, options of train)`."""
+    if flags["resume"] and not flags["out"]:
+        raise ValueError("--resume needs --out, the folder of the run to go on with.")
+    out = flags["out"] or _free(pathlib.Path("runs") / default_name)
+    from mixer_tf.recipe import RECIPES, default_recipe
+
+    name = flags["recipe"] or default_recipe(_stem(flags))
+    if name not in RECIPES:
+        raise ValueError(zoo.unknown("recipe", name, RECIPES))
+    changes = {k: flags[k] for k in ("epochs", "batch_size", "optimizer") if flags[k] is not None}
+    recipe = dataclasses.replace(RECIPES[name], **changes)
+    from mixer_tf.data import load_data
+
+    size = flags["image_size"]
+    size = (size, size) if size else None
+    data = load_data(flags["data"], size or zoo.find(names[0]).input_shape[:2], seed=flags["seed"])
+    options = {
+        "source": flags["data"],
+        "image_size": size,
+        "seed": flags["seed"],
+        "precision": flags["precision"],
+        "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
+        "callbacks": _tensorboard,
+    }
+    return data, recipe, out, options
+
+
+def _tensorboard(run):
+    """What the commands show in TensorBoard."""
+    import keras
+
+    import callbacks
+
+    shown = [keras.callbacks.TensorBoard(run.folder, write_graph=False)]
+    return [*shown, callbacks.PatchProjections(run.folder)]
+
+
+def _free(path):
+    """`path`, or `path-2`, `path-3` ... where that holds something already."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+def _report(result, out):
+    click.echo(
+        f"{result['model']} on {result['data']}: test accuracy {100 * result['test_accuracy']:.2f} ± "
+        f"{100 * result['test_standard_error']:.2f} %, {result['train_seconds']:.0f} s\n"
+        f"run: {out}\ncurves and filters: tensorboard --logdir {out}"
+    )

@@ -1,0 +1,78 @@
+"""Several models, one data set, one recipe: a table and a picture."""
+
+import pathlib
+
+from mixer_tf import figures, files, zoo
+from mixer_tf.runs import Run
+from mixer_tf.train import resume, train
+
+
+def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: [], **options):
+    """Train each model into `out/<model>` and put them side by side.
+
+    Args:
+        models: names in `MODELS`, at least one.
+        data: a `Data`.
+        recipe: the `Recipe` that all of them follow.
+        out: folder of the comparison.
+        resuming: go on with what is there: ended runs are taken as they are.
+        callbacks: as for `train`.
+        **options: further arguments of `train`.
+
+    Returns:
+        One result (as in `result.json`) for each model. Beside the run folders
+        are written `comparison.png` and `comparison.md`.
+
+    Raises:
+        ValueError: a name is unknown or stands twice, or `out` holds other files.
+    """
+    for name in models:
+        zoo.find(name)
+        if list(models).count(name) > 1:
+            raise ValueError(f"{name} stands twice among the models; give each one once.")
+    out = pathlib.Path(out)
+    if out.exists() and any(out.iterdir()) and not resuming:
+        raise ValueError(f"{out} is not empty; give another --out, or --resume to go on with it.")
+
+    results = []
+    for name in models:
+        folder = out / name
+        if resuming and (folder / "config.json").exists():
+            quiet = options.get("quiet", False)
+            results.append(resume(folder, data, callbacks=callbacks, quiet=quiet))
+        else:
+            results.append(train(name, data, recipe, folder, callbacks=callbacks, **options))
+
+    runs = [_summary(out / name, name) for name in models]
+    with files.replacing(out / "comparison.png") as beside:
+        figures.save(figures.comparison(runs, data.name), beside)
+    with files.replacing(out / "comparison.md") as beside:
+        beside.write_text(table(runs) + "\n", "utf-8")
+    return results
+
+
+def _summary(folder, name):
+    run = Run.open(folder)
+    model = run.config().build()
+    return {
+        "name": name,
+        "history": run.history(),
+        "result": run.result(),
+        "macs": zoo.count_macs(model),
+    }
+
+
+def table(runs):
+    """The comparison as a Markdown table, one row a model."""
+    lines = [
+        "| model | weights | MACs per picture | test accuracy | training time | pictures/s |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        result = run["result"]
+        lines.append(
+            f"| {run['name']} | {result['parameters']:,} | {run['macs'] / 1e6:.1f} M "
+            f"| {100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} % "
+            f"| {result['train_seconds']:,.0f} s | {result['images_per_second']:,.0f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Logits of many pictures, and what they are worth."""
+
+import numpy as np
+
+from mixer_tf.batches import EvaluationBatches
+
+
+def predict_logits(model, split, num_classes, batch_size=256):
+    """Logits of every picture of a split, `[N, classes]` float32.
+
+    Pictures are resized to what the model takes.
+    """
+    batches = EvaluationBatches(split, num_classes, batch_size, model.input_shape[1:3])
+    return np.asarray(model.predict(batches, verbose=0))
+
+
+def score(logits, labels):
+    """Accuracy and mean cross-entropy.
+
+    Args:
+        logits: `[N, classes]`.
+        labels: `[N]`, numbers of the right classes.
+
+    Returns:
+        A dict: `accuracy`; `standard_error` of it, sqrt(p (1 - p) / N), what the
+        choice of test pictures alone would make it vary by; `loss` in nats; `n`.
+    """
+    logits = np.asarray(logits, "float64")
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    accuracy = float(np.mean(logits.argmax(-1) == labels))
+    return {
+        "accuracy": accuracy,
+        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
+        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
+        "n": len(labels),
+    }

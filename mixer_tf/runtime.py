@@ -1,0 +1,150 @@
+"""What the machine offers and what a run will use: accelerator, strategy, precision.
+
+`choose` decides, `Runtime.describe` says what and why in one line; every choice
+can be overridden.
+"""
+
+import contextlib
+import dataclasses
+
+import keras
+
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """The choices for one run."""
+
+    backend: str  # of Keras: tensorflow or jax
+    device: str  # what the arithmetic runs on, for people
+    accelerator: str  # cpu, gpu or tpu
+    replicas: int  # devices that share each batch
+    precision: str  # name of the dtype policy
+    reason: str  # why this precision
+    strategy: object = None  # tf.distribute.Strategy, keras.distribution object or None
+
+    def describe(self):
+        """One line that says what was chosen and why."""
+        shared = f"{self.replicas} replicas" if self.replicas > 1 else "1 replica"
+        return f"{self.device}, {self.backend}, {shared}, {self.precision} ({self.reason})"
+
+    def scope(self):
+        """Context in which the model is built and compiled."""
+        if self.backend == "tensorflow" and self.strategy is not None:
+            return self.strategy.scope()
+        if self.strategy is not None:
+            return self.strategy.scope()
+        return contextlib.nullcontext()
+
+    def jit_compile(self, has_convolutions):
+        """What to give `compile(jit_compile=)`.
+
+        Measured on the CPU with TensorFlow: XLA makes a Mixer's step faster and
+        a convolutional network's slower; under a strategy it fails.
+        """
+        if self.backend == "tensorflow" and self.accelerator == "cpu":
+            return self.strategy is None and not has_convolutions
+        return "auto"
+
+
+def choose(precision="auto", devices="auto"):
+    """Look at the machine and choose.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        devices: `"auto"` for all accelerators of the machine, or `"one"`.
+
+    Returns:
+        A `Runtime`. Also sets the global dtype policy of Keras, which the
+        layers of a model take on when they are built.
+
+    Raises:
+        ValueError: `precision` is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"There is no precision {precision!r}; there are: {', '.join(PRECISIONS)}."
+        )
+    look = {"tensorflow": _look_tensorflow, "jax": _look_jax}.get(keras.backend.backend())
+    if look is None:
+        raise ValueError(
+            f"Keras runs on {keras.backend.backend()!r}; set KERAS_BACKEND to tensorflow or jax."
+        )
+    device, accelerator, count, best, why = look()
+    if precision == "auto":
+        precision, reason = best, why
+    else:
+        reason = "as asked"
+    strategy = _strategy(count) if devices == "auto" and count > 1 else None
+    keras.mixed_precision.set_dtype_policy(precision)
+    return Runtime(
+        keras.backend.backend(),
+        device,
+        accelerator,
+        count if strategy is not None else 1,
+        precision,
+        reason,
+        strategy,
+    )
+
+
+def _look_tensorflow():
+    """(device, accelerator, how many, best precision, why) as TensorFlow sees the machine."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(
+            tf.config.list_physical_devices("GPU")[0]
+        )
+        best, why = _gpu_precision(details.get("compute_capability", (0, 0)))
+        return details.get("device_name", "GPU"), "gpu", len(gpus), best, why
+    count = len(tf.config.list_logical_devices("CPU"))
+    return _cpu_name(), "cpu", count, "float32", "on a CPU nothing else measured faster"
+
+
+def _look_jax():
+    """The same as JAX sees it."""
+    import jax
+
+    devices = jax.devices()
+    kind = devices[0].platform
+    if kind == "tpu":
+        return devices[0].device_kind, "tpu", len(devices), "mixed_bfloat16", "a TPU's own format"
+    if kind == "gpu":
+        capability = tuple(int(n) for n in str(devices[0].compute_capability).split("."))
+        best, why = _gpu_precision(capability)
+        return devices[0].device_kind, "gpu", len(devices), best, why
+    return _cpu_name(), "cpu", len(devices), "float32", "on a CPU nothing else measured faster"
+
+
+def _gpu_precision(capability):
+    """The format that a GPU's matrix units multiply in, by its compute capability."""
+    if tuple(capability) >= (8, 0):
+        return "mixed_bfloat16", "its tensor cores take bfloat16, which needs no loss scaling"
+    if tuple(capability) >= (7, 0):
+        return "mixed_float16", "its tensor cores take float16, not bfloat16"
+    return "float32", "it has no tensor cores"
+
+
+def _strategy(count):
+    """One process, several devices: the batch is shared among them."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+
+
+def _cpu_name():
+    """Model name of the processor and its number of cores."""
+    import os
+    import pathlib
+    import platform
+
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"

@@ -1,0 +1,143 @@
+"""Saving and restoring the whole state of a training, and stopping it in between.
+
+The state is every variable of the model (seeds of dropout with them) and of the
+optimizer (moments, averages, step, loss scale), and the progress made.
+"""
+
+import json
+import signal
+import threading
+
+import keras
+import numpy as np
+
+from mixer_tf import files
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised out of `fit` after a Ctrl-C, when the state has been saved."""
+
+
+def save_state(path, model, progress):
+    """Write all variables and `progress` (plain values) into one `.npz`."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
+    arrays = {f"v{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
+    arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), "uint8")
+    with files.replacing(path) as beside, open(beside, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_state(path, model):
+    """Put all variables back and return the `progress` that was saved with them.
+
+    Raises:
+        ValueError: the file is damaged or belongs to another model or optimizer.
+    """
+    model.optimizer.build(model.trainable_variables)
+    variables = _variables(model)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            progress = json.loads(file["progress"].tobytes())
+            values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
+    except Exception as error:  # numpy, zipfile and zlib each raise their own
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    shapes = [tuple(v.shape) for v in variables]
+    if [v.shape for v in values] != shapes:
+        raise ValueError(
+            f"{path} holds {len(values)} arrays that do not fit the {len(shapes)} variables of "
+            "this model and optimizer; was it written by another version?"
+        )
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+    return progress
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+class SaveState(keras.callbacks.Callback):
+    """Saves the state after each epoch, and on Ctrl-C after the running step.
+
+    It must stand before `SwapEMAWeights`, so that what is saved are the weights
+    that train and not their average.
+
+    Args:
+        run: a `Run`.
+        steps_per_epoch: batches in one pass over the pictures.
+        history: rows of the epochs before, extended as epochs end.
+        seconds: callable, seconds trained so far over all parts of the run.
+        first_step: step the run goes on from.
+    """
+
+    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0):
+        super().__init__()
+        self.run = run
+        self.steps_per_epoch = steps_per_epoch
+        self.history = history
+        self.seconds = seconds
+        self.step = first_step
+        self._asked = False
+
+    def on_train_begin(self, logs=None):
+        self._before = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number, frame):
+        if self._asked:  # the second Ctrl-C does not wait for the step
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def restore_signal(self):
+        """Give Ctrl-C back to whom it belonged."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self._asked:
+            if self.step % self.steps_per_epoch:
+                self.save()
+                raise Interrupted
+            # At the end of an epoch, its validation and its row come first.
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
+        self.run.write_history(self.history)
+        self.save()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._asked:
+            raise Interrupted
+
+    def save(self):
+        """Write the state now."""
+        progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
+        save_state(self.run.state_file, self.model, progress)
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the best validation accuracy and those of the last epoch.
+
+    It must stand after `SwapEMAWeights`: where weights are averaged, the average
+    is what was evaluated and is kept.
+    """
+
+    def __init__(self, run, best=-1.0):
+        super().__init__()
+        self.run = run
+        self.best = best
+
+    def on_epoch_end(self, epoch, logs=None):
+        _save_weights(self.model, self.run.last_file)
+        if logs["val_accuracy"] > self.best:
+            self.best = logs["val_accuracy"]
+            _save_weights(self.model, self.run.best_file)
+
+
+def _save_weights(model, path):
+    with files.replacing(path) as beside:
+        model.save_weights(beside)

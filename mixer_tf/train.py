@@ -1,0 +1,241 @@
+"""Recipe + model + data + runtime -> a run directory."""
+
+import importlib
+import platform
+import sys
+import time
+
+import keras
+import numpy as np
+
+from mixer_tf import files, runtime, zoo
+from mixer_tf.batches import EvaluationBatches, TrainingBatches
+from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.progress import Progress
+from mixer_tf.recipe import Recipe, make_loss, make_optimizer
+from mixer_tf.runs import Run, RunConfig
+from mixer_tf.state import KeepBest, SaveState, load_state
+from mixer_tf.version import __version__
+
+
+def train(
+    model,
+    data,
+    recipe,
+    out,
+    *,
+    source=None,
+    image_size=None,
+    seed=0,
+    precision="auto",
+    command="",
+    callbacks=lambda run: [],
+    quiet=False,
+):
+    """Train a model and write everything about it into a folder.
+
+    Args:
+        model: a name in `MODELS`, or a `MixerConfig`.
+        data: a `Data`.
+        recipe: a `Recipe`.
+        out: folder of the run; new, or empty.
+        source: what `load_data` took, for evaluating the run later; `data.name`
+            if left out.
+        image_size: `(height, width)` that the model sees; by default what
+            `input_size` says.
+        seed: decides initial weights, order, augmentation and dropout.
+        precision: one of `runtime.PRECISIONS`.
+        command: that makes the run again, for the record.
+        callbacks: function of the `Run`, gives further Keras callbacks.
+        quiet: no progress bar.
+
+    Returns:
+        The dict that `result.json` holds.
+
+    Raises:
+        ValueError: something does not fit; nothing has been written then.
+        Interrupted: Ctrl-C; the run can be resumed.
+    """
+    image_size = image_size or input_size(model, data)
+    config = RunConfig(
+        model=model,
+        input_shape=(*image_size, data.image_shape[2]),
+        class_names=data.class_names,
+        data=str(source or data.name),
+        recipe=recipe.to_dict(),
+        seed=seed,
+        precision=precision,
+        command=command,
+    )
+    trainer = _Trainer(
+        config, data, quiet
+    )  # before a folder is made: what does not fit, shows here
+    return trainer.fit(Run.create(out, config), callbacks)
+
+
+def resume(out, data, *, callbacks=lambda run: [], quiet=False):
+    """Go on with a run that was stopped, to the same end as if it never had been.
+
+    Args:
+        out: folder of the run.
+        data: the `Data` it began with.
+        callbacks, quiet: as for `train`.
+
+    Returns:
+        The dict that `result.json` holds; at once where the run had ended.
+
+    Raises:
+        ValueError: the folder holds no run, or the data is another.
+    """
+    run = Run.open(out)
+    if run.result_file.exists():
+        return run.result()
+    config = run.config()
+    if data.class_names != config.class_names:
+        raise ValueError(
+            f"{out} was trained on {len(config.class_names)} classes of {config.data}; the data "
+            f"given has {len(data.class_names)} others."
+        )
+    return _Trainer(config, data, quiet).fit(run, callbacks)
+
+
+def input_size(model, data):
+    """`(height, width)` that a model sees: its own where it has one, else the data's."""
+    entry = zoo.find(model) if isinstance(model, str) else None
+    return entry.input_shape[:2] if entry and entry.own_size else data.image_shape[:2]
+
+
+def has_convolutions(model):
+    """Whether patches overlap anywhere: a convolution larger than its stride."""
+    return any(
+        isinstance(layer, keras.layers.Conv2D) and layer.kernel_size > layer.strides
+        for layer in model.layers
+    )
+
+
+class _Trainer:
+    """The model, compiled for a run, and its batches."""
+
+    def __init__(self, config, data, quiet):
+        self.config = config
+        self.data = data
+        self.quiet = quiet
+        self.recipe = Recipe.from_dict(config.recipe)
+        self.steps_per_epoch = self._batches(0).steps_per_epoch
+
+        keras.utils.set_random_seed(config.seed)
+        self.runtime = runtime.choose(config.precision)
+        with self.runtime.scope():
+            self.model = config.build()
+            self.model.compile(
+                optimizer=make_optimizer(self.recipe, self.steps_per_epoch),
+                loss=make_loss(self.recipe),
+                metrics=["accuracy"],
+                jit_compile=self.runtime.jit_compile(has_convolutions(self.model)),
+            )
+
+    def _batches(self, first_step):
+        config, recipe = self.config, self.recipe
+        return TrainingBatches(
+            self.data.train,
+            config.num_classes,
+            recipe.batch_size,
+            recipe.epochs,
+            recipe.augmentation,
+            config.seed,
+            config.input_shape[:2],
+            first_step,
+        )
+
+    def fit(self, run, callbacks):
+        """Train from the saved state, or from the start, to the end; then test."""
+        if not self.quiet:
+            print(f"{self.config.model_name}: {self.runtime.describe()}", file=sys.stderr)
+        total = self.recipe.epochs * self.steps_per_epoch
+        progress = {"step": 0, "seconds": 0.0, "history": []}
+        with self.runtime.scope():
+            while True:
+                if run.state_file.exists():
+                    progress = load_state(run.state_file, self.model)
+                if progress["step"] >= total:
+                    return self._finish(run, progress)
+                self._fit_part(run, progress, callbacks(run))
+
+    def _fit_part(self, run, progress, callbacks):
+        """Train up to the end of the run, or of an epoch that was left in its middle."""
+        step, history = progress["step"], progress["history"]
+        epoch, done = divmod(step, self.steps_per_epoch)
+        started = time.perf_counter()
+        saver = SaveState(
+            run,
+            self.steps_per_epoch,
+            history,
+            lambda: progress["seconds"] + time.perf_counter() - started,
+            step,
+        )
+        bar = Progress(
+            self.config.model_name,
+            self.recipe.batch_size,
+            self.steps_per_epoch,
+            self.recipe.epochs,
+            step,
+            self.quiet,
+        )
+        averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if self.recipe.ema else []
+        best = max((row["val_accuracy"] for row in history), default=-1.0)
+        validation = EvaluationBatches(
+            self.data.validation, self.config.num_classes, image_size=self.config.input_shape[:2]
+        )
+        try:
+            self.model.fit(
+                self._batches(step),
+                steps_per_epoch=self.steps_per_epoch - done,
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else self.recipe.epochs,
+                validation_data=validation,
+                callbacks=[bar, saver, *averaging, KeepBest(run, best), *callbacks],
+                verbose=0,
+            )
+        finally:
+            bar.close()
+            saver.restore_signal()
+
+    def _finish(self, run, progress):
+        """Test the best weights, write `result.json` and return it."""
+        self.model.load_weights(run.best_file)
+        test = self.data.test
+        scores = score(predict_logits(self.model, test, self.config.num_classes), test.labels)
+        rates = sorted(row["images_per_second"] for row in progress["history"])
+        result = {
+            "model": self.config.model_name,
+            "data": self.config.data,
+            "parameters": self.model.count_params(),
+            "epochs": self.recipe.epochs,
+            "seed": self.config.seed,
+            "precision": self.runtime.precision,
+            "device": self.runtime.device,
+            "input_shape": list(self.config.input_shape),
+            "test_accuracy": scores["accuracy"],
+            "test_standard_error": scores["standard_error"],
+            "test_loss": scores["loss"],
+            "test_pictures": scores["n"],
+            "best_val_accuracy": max(row["val_accuracy"] for row in progress["history"]),
+            "train_seconds": progress["seconds"],
+            "images_per_second": rates[len(rates) // 2],  # the median over epochs
+            "versions": versions(),
+            "command": self.config.command,
+        }
+        files.write_json(run.result_file, result)
+        return result
+
+
+def versions():
+    """Versions that a result depends on."""
+    backend = importlib.import_module(keras.backend.backend())
+    return {
+        "mixer_tf": __version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        keras.backend.backend(): backend.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,104 @@
+"""What a Mixer is made of, as data: `MixerConfig` and the table of known variants.
+
+Kept apart from `mixer.py` so that a table of models can be shown without
+loading Keras.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class MixerConfig:
+    """All choices that make a Mixer, in the words of the paper's Table 1.
+
+    Raises:
+        ValueError: a value is outside its range; the message names it.
+    """
+
+    num_blocks: int  # Mixer layers, one after another
+    hidden_dim: int  # C, channels of each token
+    tokens_mlp_dim: int  # D_S, hidden units of the token-mixing MLP
+    channels_mlp_dim: int  # D_C, hidden units of the channel-mixing MLP
+    patch_size: tuple[int, int] = (16, 16)  # height and width of a patch in pixels
+    dropout: float = 0.0  # rate inside both MLPs
+    stochastic_depth: float = 0.0  # drop_path of the last block; block i gets its linear share
+    final_norm: bool = True  # pre_head_layer_norm before the mean over tokens
+    activation: str = "gelu_tanh"  # Google's weights need the tanh form
+    epsilon: float = 1e-6  # of every LayerNorm
+
+    def __post_init__(self):
+        if isinstance(self.patch_size, int):
+            object.__setattr__(self, "patch_size", (self.patch_size, self.patch_size))
+        object.__setattr__(self, "patch_size", tuple(self.patch_size))
+        whole = {
+            "num_blocks": self.num_blocks,
+            "hidden_dim": self.hidden_dim,
+            "tokens_mlp_dim": self.tokens_mlp_dim,
+            "channels_mlp_dim": self.channels_mlp_dim,
+            "patch_size[0]": self.patch_size[0],
+            "patch_size[-1]": self.patch_size[-1],
+        }
+        for name, value in whole.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
+        if len(self.patch_size) != 2:
+            raise ValueError(f"patch_size is {self.patch_size}; give (height, width) in pixels.")
+        for name in ("dropout", "stochastic_depth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon is {self.epsilon}; give a number above 0, such as 1e-6.")
+
+    def token_grid(self, input_shape):
+        """Rows and columns of tokens for a picture of `(height, width, channels)`.
+
+        Raises:
+            ValueError: the picture is no whole number of patches; the message
+                names the nearest sizes that are.
+        """
+        height, width = input_shape[0], input_shape[1]
+        patch_height, patch_width = self.patch_size
+        if height % patch_height or width % patch_width or height < 1 or width < 1:
+            good = [
+                f"{rows * patch_height}x{columns * patch_width}"
+                for rows, columns in _neighbours(height / patch_height, width / patch_width)
+            ]
+            raise ValueError(
+                f"A picture of {height}x{width} is no whole number of "
+                f"{patch_height}x{patch_width} patches; sizes that are: {', '.join(good)}."
+            )
+        return height // patch_height, width // patch_width
+
+
+def _neighbours(rows, columns):
+    """Whole grids just below and just above a fractional one, `rows` by `columns`."""
+    below = (max(1, int(rows)), max(1, int(columns)))
+    above = (max(1, -int(-rows // 1)), max(1, -int(-columns // 1)))
+    return [below] if below == above else [below, above]
+
+
+def _paper(num_blocks, hidden_dim, patch):
+    """A row of the paper's Table 1, where D_S is C / 2 and D_C is 4 C throughout."""
+    return MixerConfig(num_blocks, hidden_dim, hidden_dim // 2, hidden_dim * 4, (patch, patch))
+
+
+def _cifar(num_blocks):
+    """The CIFAR-10 depth series of sayakpaul/MLP-Mixer-CIFAR10: 72x72 pictures, patch 9."""
+    return MixerConfig(num_blocks, 128, 64, 128, (9, 9))
+
+
+# The published networks for small pictures follow omihub777/MLP-Mixer-CIFAR (nano) and the
+# model zoo's network whose tokens are the rows of the picture (rows).
+VARIANTS = {
+    "mixer_s32": _paper(8, 512, 32),
+    "mixer_s16": _paper(8, 512, 16),
+    "mixer_b32": _paper(12, 768, 32),
+    "mixer_b16": _paper(12, 768, 16),
+    "mixer_l32": _paper(24, 1024, 32),
+    "mixer_l16": _paper(24, 1024, 16),
+    "mixer_h14": _paper(32, 1280, 14),
+    **{f"mixer_cifar_{blocks}": _cifar(blocks) for blocks in (2, 4, 6, 8, 10)},
+    "mixer_nano": MixerConfig(8, 128, 64, 512, (4, 4)),
+    "mixer_nano_7": MixerConfig(7, 128, 64, 512, (4, 4)),
+    "mixer_rows": MixerConfig(12, 512, 512, 512, (1, 32), dropout=0.1, final_norm=False),
+}

@@ -1,0 +1,165 @@
+"""Every model of the suite under its name.
+
+`MODELS` is plain data, so a table of it needs no Keras; `build` loads what it
+needs when it is called.
+"""
+
+import dataclasses
+import difflib
+import math
+
+from mixer_tf.variants import VARIANTS, MixerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One row of the table of models; the figures are for `input_shape` and `num_classes`."""
+
+    family: str  # which builder makes it: mixer, resnet20 or resnet20_v2
+    input_shape: tuple[int, int, int]  # height, width, channels it was published with
+    num_classes: int
+    weights: int  # all of them, with those that are not trained
+    macs: int  # multiply-accumulates of one picture through Dense and convolutions
+    own_size: bool  # True: pictures are resized to input_shape; False: it takes the data's size
+    about: str
+
+
+def _imagenet(weights, macs, about):
+    return Entry("mixer", (224, 224, 3), 1000, weights, macs, True, about)
+
+
+def _ancestor(weights, macs, blocks):
+    about = f"MLP-Mixer-CIFAR10's series, {blocks} blocks, 72x72"
+    return Entry("mixer", (72, 72, 3), 10, weights, macs, True, about)
+
+
+def _small(family, weights, macs, about):
+    return Entry(family, (32, 32, 3), 10, weights, macs, False, about)
+
+
+MODELS = {
+    "mixer_s32": _imagenet(19_104_624, 1_002_426_368, "paper, S/32"),
+    "mixer_s16": _imagenet(18_528_264, 3_776_958_464, "paper, S/16"),
+    "mixer_b32": _imagenet(60_293_428, 3_237_722_112, "paper, B/32"),
+    "mixer_b16": _imagenet(59_880_472, 12_601_767_936, "paper, B/16"),
+    "mixer_l32": _imagenet(206_939_264, 11_253_293_056, "paper, L/32"),
+    "mixer_l16": _imagenet(208_196_168, 44_547_678_208, "paper, L/16"),
+    "mixer_h14": _imagenet(432_350_952, 120_989_911_040, "paper, H/14"),
+    "mixer_cifar_2": _ancestor(116_490, 8_283_392, 2),
+    "mixer_cifar_4": _ancestor(200_202, 14_574_848, 4),
+    "mixer_cifar_6": _ancestor(283_914, 20_866_304, 6),
+    "mixer_cifar_8": _ancestor(367_626, 27_157_760, 8),
+    "mixer_cifar_10": _ancestor(451_338, 33_449_216, 10),
+    "mixer_nano": _small("mixer", 1_132_170, 75_891_968, "8 blocks for 32x32, patch 4"),
+    "mixer_nano_7": _small("mixer", 991_626, 66_454_784, "the same with 7 blocks: below a million"),
+    "mixer_rows": _small("mixer", 6_782_858, 404_231_168, "one token for each row of the picture"),
+    "resnet20": _small("resnet20", 271_098, 40_551_040, "He et al. 2015; 269,722 of them trained"),
+    "resnet20_v2": _small(
+        "resnet20_v2", 574_090, 66_243_072, "pre-activation bottlenecks, the ancestor's"
+    ),
+}
+
+
+def build(model, input_shape=None, num_classes=None):
+    """Build a model by name, or a Mixer from a `MixerConfig`.
+
+    Args:
+        model: a name in `MODELS`, or a `MixerConfig`.
+        input_shape: `(height, width, channels)`; the published one if left out.
+        num_classes: width of the logits, 0 for pre-logits; the published number
+            if left out.
+
+    Returns:
+        A `keras.Model` from pictures `[B, height, width, channels]` in [0, 255]
+        to float32 logits `[B, num_classes]`.
+
+    Raises:
+        ValueError: the name is unknown (the nearest are given), or a
+            `MixerConfig` came without shape or classes, or they do not fit.
+    """
+    if isinstance(model, MixerConfig):
+        if input_shape is None or num_classes is None:
+            raise ValueError(
+                "A MixerConfig needs input_shape=(height, width, channels) and num_classes."
+            )
+        family, config, name = "mixer", model, "mixer"
+    else:
+        entry = find(model)
+        family, config, name = entry.family, VARIANTS.get(model), model
+        input_shape = entry.input_shape if input_shape is None else input_shape
+        num_classes = entry.num_classes if num_classes is None else num_classes
+    check_shape(input_shape, num_classes)
+
+    if family == "mixer":
+        from mixer_tf.mixer import build_mixer
+
+        return build_mixer(config, input_shape, num_classes, name=name)
+    from mixer_tf import resnet
+
+    builders = {"resnet20": resnet.build_resnet20, "resnet20_v2": resnet.build_resnet20_v2}
+    return builders[family](input_shape, num_classes, name=name)
+
+
+def find(name):
+    """The `Entry` of a name.
+
+    Raises:
+        ValueError: there is none; the message gives the nearest names.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    raise ValueError(unknown("model", name, MODELS))
+
+
+def unknown(kind, name, known):
+    """The sentence that answers a wrong name: what is near it, or everything there is."""
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    if near:
+        return f"There is no {kind} {str(name)!r}; did you mean {' or '.join(near)}?"
+    return f"There is no {kind} {str(name)!r}; there are: {', '.join(known)}."
+
+
+def check_shape(input_shape, num_classes):
+    """Refuse shapes and class counts that no model can have (ValueError)."""
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(
+            f"input_shape is {shape}; give (height, width, channels), whole numbers above 0."
+        )
+    if not isinstance(num_classes, int) or num_classes < 0:
+        raise ValueError(
+            f"num_classes is {num_classes!r}; give a whole number, or 0 for pre-logits."
+        )
+
+
+def count_tokens(name):
+    """Tokens of a Mixer at its published picture size; None for a convolutional network."""
+    if name not in VARIANTS:
+        return None
+    rows, columns = VARIANTS[name].token_grid(find(name).input_shape)
+    return rows * columns
+
+
+def count_macs(model):
+    """Multiply-accumulates of one picture through every Dense and convolution of a model.
+
+    Args:
+        model: a built functional `keras.Model` of this suite.
+
+    Returns:
+        A whole number. Norms, activations and sums are left out, as is usual.
+    """
+    from keras import layers
+
+    from mixer_tf.layers import MixerBlock
+
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, MixerBlock):
+            _, tokens, channels = layer.output.shape
+            mixed = channels * layer.tokens_mlp_dim + channels * layer.channels_mlp_dim
+            total += 2 * tokens * mixed
+        elif isinstance(layer, (layers.Dense, layers.Conv2D)):
+            places = math.prod(layer.output.shape[1:-1])  # 1 for a Dense on [B, C]
+            total += places * math.prod(layer.kernel.shape)
+    return total
