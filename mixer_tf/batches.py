@@ -26,7 +26,7 @@ class TrainingBatches(keras.utils.PyDataset):
         batch_size: pictures a step; the last, incomplete batch of an epoch is
             left out (its pictures come in other epochs, in another order).
         epochs: passes over the pictures.
-        augmentation: what each batch passes through.
+        augmentation: what each batch passes through; nothing if left out.
         seed: decides order and augmentation.
         image_size: `(height, width)` the model takes; augmented pictures are
             resized to it.
@@ -39,7 +39,7 @@ class TrainingBatches(keras.utils.PyDataset):
         num_classes,
         batch_size,
         epochs,
-        augmentation=Augmentation(),
+        augmentation=None,
         seed=0,
         image_size=None,
         first_step=0,
@@ -56,7 +56,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.epochs = epochs
         self.seed = seed
         self.first_step = first_step
-        self._augment = Augmenter(augmentation, seed)
+        self._augment = Augmenter(augmentation or Augmentation(), seed)
         self._resize = _resizing(split, image_size)
 
     @property
@@ -86,9 +86,7 @@ class TrainingBatches(keras.utils.PyDataset):
 class EvaluationBatches(keras.utils.PyDataset):
     """Every picture once, in order, unchanged but for its size.
 
-    Args: as for `TrainingBatches`. `padded=True` repeats the last picture so
-    that every batch has the same shape (a compiled step is then built once);
-    who reads the predictions drops what is beyond `len(split)`.
+    Args: as for `TrainingBatches`.
     """
 
     def __init__(self, split: Split, num_classes, batch_size=256, image_size=None):

@@ -1,6 +1,7 @@
 """The commands. Everything heavy is imported by the command that needs it."""
 
 import dataclasses
+import importlib
 import os
 import pathlib
 import shlex
@@ -14,7 +15,6 @@ from mixer_tf.version import __version__
 
 def main(arguments=None):
     """Run a command; a mistake of the user's ends with one line and exit code 2."""
-    # TensorFlow's own start-up messages would bury the one line that matters.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         commands.main(arguments, prog_name="python -m mixer_tf", standalone_mode=False)
@@ -28,6 +28,23 @@ def main(arguments=None):
         if os.environ.get("MIXER_TF_TRACEBACK"):
             raise
         _stop(str(error), 2)
+
+
+def _load_backend():
+    """Import Keras without the lines that TensorFlow writes to standard error as it starts.
+
+    They come from C++ before its logging can be turned down, and would bury the
+    one line that matters. An import that fails still raises.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            importlib.import_module("keras").ops.zeros(1)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _stop(message, code):
@@ -149,6 +166,7 @@ def evaluate(run, data):
 
     opened = Run.open(run)
     config = opened.config()
+    _load_backend()
     from mixer_tf.data import load_data
     from mixer_tf.evaluate import predict_logits, score
 
@@ -176,6 +194,7 @@ def _prepare(names, flags, default_name):
     if flags["resume"] and not flags["out"]:
         raise ValueError("--resume needs --out, the folder of the run to go on with.")
     out = flags["out"] or _free(pathlib.Path("runs") / default_name)
+    _load_backend()
     from mixer_tf.recipe import RECIPES, default_recipe
 
     name = flags["recipe"] or default_recipe(_stem(flags))
@@ -220,7 +239,8 @@ def _free(path):
 
 def _report(result, out):
     click.echo(
-        f"{result['model']} on {result['data']}: test accuracy {100 * result['test_accuracy']:.2f} ± "
-        f"{100 * result['test_standard_error']:.2f} %, {result['train_seconds']:.0f} s\n"
+        f"{result['model']} on {result['data']}: test accuracy "
+        f"{100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} %, "
+        f"{result['train_seconds']:.0f} s\n"
         f"run: {out}\ncurves and filters: tensorboard --logdir {out}"
     )

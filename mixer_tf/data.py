@@ -17,7 +17,10 @@ from PIL import Image, ImageOps
 
 NAMES = ("digits", "cifar10", "cifar100")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+_CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +131,8 @@ def _keras_datasets(name):
     except Exception as error:  # keras raises a bare Exception where the address does not answer
         raise ValueError(
             f"{name} is neither in $MIXER_TF_DATA_DIR nor in Keras's cache, and it cannot be "
-            f"downloaded ({str(error).splitlines()[0][:80]}); set MIXER_TF_DATA_DIR to a folder that "
-            f"holds {name}.zip or {name}/ with train/ and test/, or use --data digits."
+            f"downloaded ({str(error).splitlines()[0][:80]}); set MIXER_TF_DATA_DIR to a folder "
+            f"that holds {name}.zip or {name}/ with train/ and test/, or use --data digits."
         ) from error
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
     names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
@@ -144,24 +147,27 @@ def _pictures(path, image_size, seed):
         test = {parts[1:]: file for parts, file in files.items() if parts[0] == "test"}
     else:
         train, test = files, {}
-    class_names = sorted({parts[0] for parts in train if len(parts) > 1})
+    # A picture beside the class folders belongs to no class.
+    train = {parts: file for parts, file in train.items() if len(parts) > 1}
+    test = {parts: file for parts, file in test.items() if len(parts) > 1}
+    class_names = sorted({parts[0] for parts in train})
     if len(class_names) < 2:
         raise ValueError(
             f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
             "two classes is needed, or train/<class>/ and test/<class>/."
         )
-    strangers = sorted({parts[0] for parts in test if len(parts) > 1} - set(class_names))
+    strangers = sorted({parts[0] for parts in test} - set(class_names))
     if strangers:
         raise ValueError(f"{path}: test/ has classes that train/ lacks: {', '.join(strangers)}.")
 
     opener = zipfile.ZipFile(path) if path.is_file() else contextlib.nullcontext()
     with opener as archive:
-        train = _decode(path, train, class_names, image_size, archive)
+        size = _common_size(path, {**train, **test}, image_size, archive)
+        train_split = _decode(path, train, class_names, size, archive)
         if test:
-            test_split = _decode(path, test, class_names, train.images.shape[1:3], archive)
-        else:
-            train, test_split = _hold_out(train, 0.1, seed)
-    return train, test_split, class_names
+            return train_split, _decode(path, test, class_names, size, archive), class_names
+    train_split, test_split = _hold_out(train_split, 0.1, seed)
+    return train_split, test_split, class_names
 
 
 def _folder_files(path):
@@ -191,35 +197,54 @@ def _zip_files(path):
     return files
 
 
-def _decode(path, files, class_names, image_size, archive):
-    """Every picture as uint8 RGB of one size, `[N, H, W, 3]`."""
-    number = {name: i for i, name in enumerate(class_names)}
-    chosen = [(parts, file) for parts, file in files.items() if len(parts) > 1]
+def _common_size(path, files, image_size, archive):
+    """`(height, width)` of all pictures where they agree, else `image_size`."""
 
-    def read(item):
+    def read(picture):
+        width, height = picture.size
+        rotated = picture.getexif().get(0x0112, 1) >= 5  # EXIF: orientations 5 to 8 lie on a side
+        return (width, height) if rotated else (height, width)
+
+    sizes = _read_all(path, files, read, archive)
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    if image_size is None:
+        middle = np.median(sizes, axis=0).astype(int)
+        raise ValueError(
+            f"The pictures in {path} have {len(set(sizes))} different sizes (the median is "
+            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64."
+        )
+    return image_size
+
+
+def _decode(path, files, class_names, size, archive):
+    """Every picture as uint8 RGB of one size, `[N, H, W, 3]`, and its class."""
+
+    def read(picture):
+        return np.asarray(_resized(ImageOps.exif_transpose(picture).convert("RGB"), size))
+
+    images = _read_all(path, files, read, archive)
+    number = {name: i for i, name in enumerate(class_names)}
+    labels = [number[parts[0]] for parts in files]
+    return Split(np.stack(images), np.array(labels, "int64"))
+
+
+def _read_all(path, files, read, archive):
+    """`read(picture)` of every file, in their order."""
+
+    def open_one(item):
         parts, file = item
         try:
             # A member is read whole, so that threads do not share the archive's position.
             stream = io.BytesIO(archive.read(file)) if archive else file
             with Image.open(stream) as picture:
-                picture = ImageOps.exif_transpose(picture).convert("RGB")
-                return np.asarray(_resized(picture, image_size) if image_size else picture)
+                return read(picture)
         except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path}: {'/'.join(parts)} is no readable picture ({error})."
-            ) from error
+            reason = "its content is no known picture format or is damaged"
+            raise ValueError(f"{path}: {'/'.join(parts)} cannot be read: {reason}.") from error
 
     with futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        images = list(pool.map(read, chosen))
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        middle = np.median([image.shape[:2] for image in images], axis=0).astype(int)
-        raise ValueError(
-            f"The pictures in {path} have {len(shapes)} different sizes (the median is "
-            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64."
-        )
-    labels = np.array([number[parts[0]] for parts, _ in chosen], "int64")
-    return Split(np.stack(images), labels)
+        return list(pool.map(open_one, files.items()))
 
 
 def _resized(picture, image_size):

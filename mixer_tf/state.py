@@ -60,9 +60,6 @@ def _variables(model):
 class SaveState(keras.callbacks.Callback):
     """Saves the state after each epoch, and on Ctrl-C after the running step.
 
-    It must stand before `SwapEMAWeights`, so that what is saved are the weights
-    that train and not their average.
-
     Args:
         run: a `Run`.
         steps_per_epoch: batches in one pass over the pictures.
@@ -98,18 +95,15 @@ class SaveState(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        if self._asked:
-            if self.step % self.steps_per_epoch:
-                self.save()
-                raise Interrupted
-            # At the end of an epoch, its validation and its row come first.
+        # At the end of an epoch its validation and its row come first.
+        if self._asked and self.step % self.steps_per_epoch:
+            self.save()
+            raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
         self.run.write_history(self.history)
         self.save()
-
-    def on_epoch_begin(self, epoch, logs=None):
         if self._asked:
             raise Interrupted
 
@@ -119,11 +113,17 @@ class SaveState(keras.callbacks.Callback):
         save_state(self.run.state_file, self.model, progress)
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the best validation accuracy and those of the last epoch.
+class KeepWeights(keras.callbacks.Callback):
+    """Keeps the weights of the best validation accuracy, and those evaluated last.
 
-    It must stand after `SwapEMAWeights`: where weights are averaged, the average
-    is what was evaluated and is kept.
+    It acts while the evaluated weights are in the model, before the state of the
+    epoch is saved: a run that dies in between repeats the epoch and writes the
+    same files again. In the list it stands before `SwapEMAWeights`, which takes
+    averaged weights out again at the same moment.
+
+    Args:
+        run: a `Run`.
+        best: highest validation accuracy so far.
     """
 
     def __init__(self, run, best=-1.0):
@@ -131,10 +131,11 @@ class KeepBest(keras.callbacks.Callback):
         self.run = run
         self.best = best
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_test_end(self, logs=None):
         _save_weights(self.model, self.run.last_file)
-        if logs["val_accuracy"] > self.best:
-            self.best = logs["val_accuracy"]
+        accuracy = float(logs["accuracy"])
+        if accuracy > self.best:
+            self.best = accuracy
             _save_weights(self.model, self.run.best_file)
 
 

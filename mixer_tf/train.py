@@ -14,7 +14,7 @@ from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe, make_loss, make_optimizer
 from mixer_tf.runs import Run, RunConfig
-from mixer_tf.state import KeepBest, SaveState, load_state
+from mixer_tf.state import KeepWeights, SaveState, load_state
 from mixer_tf.version import __version__
 
 
@@ -181,7 +181,7 @@ class _Trainer:
             step,
             self.quiet,
         )
-        averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if self.recipe.ema else []
+        averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
         best = max((row["val_accuracy"] for row in history), default=-1.0)
         validation = EvaluationBatches(
             self.data.validation, self.config.num_classes, image_size=self.config.input_shape[:2]
@@ -193,7 +193,7 @@ class _Trainer:
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else self.recipe.epochs,
                 validation_data=validation,
-                callbacks=[bar, saver, *averaging, KeepBest(run, best), *callbacks],
+                callbacks=[bar, KeepWeights(run, best), *averaging, saver, *callbacks],
                 verbose=0,
             )
         finally:
