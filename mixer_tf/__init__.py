@@ -26,6 +26,10 @@ _ROOMS = {
     "TrainingBatches": "batches",
     "EvaluationBatches": "batches",
     "Run": "runs",
+    "load_npz": "checkpoints",
+    "save_npz": "checkpoints",
+    "resize": "resizing",
+    "features": "stages",
 }
 
 __all__ = ["__version__", *_ROOMS]

@@ -1,0 +1,301 @@
+import io
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import reference_mixer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mixer_tf
+from mixer_tf import npz
+from mixer_tf.checkpoints import table
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = mixer_tf.MixerConfig(2, 12, 6, 20, (4, 4))
+WEIGHTS = reference_mixer.random_weights(2, 12, 8, 6, 20, (4, 4), 5)
+
+
+def small(classes=5):
+    return mixer_tf.build(CONFIG, (16, 8, 3), classes)
+
+
+def run_python(code, backend="tensorflow", limit=300):
+    """Standard output of a program that has the library and the tests at hand."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+    }
+    done = subprocess.run(
+        [sys.executable, *code], env=environment, capture_output=True, text=True, timeout=limit
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture
+def good(tmp_path):
+    np.savez(tmp_path / "good.npz", **WEIGHTS)
+    return tmp_path / "good.npz"
+
+
+def refused(model, path, *words, **options):
+    """The one line that a file is refused with; the model must not have changed."""
+    before = [np.asarray(v).copy() for v in model.weights]
+    files = sorted(p.name for p in path.parent.iterdir())
+    with pytest.raises(ValueError) as caught:  # noqa: PT011, the words are checked below
+        mixer_tf.load_npz(model, path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.weights))
+    assert sorted(p.name for p in path.parent.iterdir()) == files
+    return message
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_logits_equal_the_reference_and_bytes_survive_the_round_trip(backend):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    names = ["mixer_s32", "mixer_b16", "mixer_rows"]
+    results = json.loads(run_python([HERE / "parity.py", *names], backend).splitlines()[-1])
+    assert list(results) == names
+    for name, result in results.items():
+        assert result["difference"] < 1e-4, name
+        assert result["same_bytes"], name
+
+
+def test_every_weight_of_every_paper_variant_has_its_key():
+    for name in ("mixer_s16", "mixer_b32"):
+        model = mixer_tf.build(name)
+        weights = table(model)
+        assert len(weights) == len(model.weights)
+        assert {id(v) for v in weights.values()} == {id(v) for v in model.weights}
+
+
+def test_file_of_the_suite_is_readable_by_numpy_and_reproducible(tmp_path):
+    model = small()
+    mixer_tf.save_npz(model, tmp_path / "a.npz")
+    mixer_tf.save_npz(model, tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert set(file.files) == set(WEIGHTS)
+
+
+def test_half_floats_and_doubles_load(tmp_path):
+    for dtype in ("float16", "float64", ">f4"):
+        np.savez_compressed(tmp_path / "w.npz", **{k: v.astype(dtype) for k, v in WEIGHTS.items()})
+        model = mixer_tf.load_npz(small(), tmp_path / "w.npz")
+        kernel = np.asarray(model.get_layer("head").kernel)
+        assert np.allclose(kernel, WEIGHTS["head/kernel"], atol=1e-3)
+
+
+def test_bfloat16_and_fortran_order_load(tmp_path):
+    top_half = {k: (v.view("uint32") >> 16).astype("uint16") for k, v in WEIGHTS.items()}
+    np.savez(tmp_path / "b.npz", **{k: v.view("V2") for k, v in top_half.items()})
+    model = mixer_tf.load_npz(small(), tmp_path / "b.npz")
+    assert np.allclose(model.get_layer("head").kernel, WEIGHTS["head/kernel"], rtol=1e-2)
+    np.savez(tmp_path / "f.npz", **{k: np.asfortranarray(v) for k, v in WEIGHTS.items()})
+    model = mixer_tf.load_npz(small(), tmp_path / "f.npz")
+    assert np.array_equal(model.get_layer("head").kernel, WEIGHTS["head/kernel"])
+
+
+def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
+    weights = dict(WEIGHTS)
+    del weights["stem/bias"], weights["MixerBlock_1/LayerNorm_0/scale"]
+    weights["MixerBlock_2/LayerNorm_0/scale"] = weights["strange"] = np.ones(12, "float32")
+    weights["MixerBlock_0/token_mixing/Dense_0/kernel"] = np.ones((9, 6), "float32")
+    np.savez(tmp_path / "w.npz", **weights)
+    message = refused(small(), tmp_path / "w.npz", "missing 2", "unknown 2", "another shape 1")
+    for word in (
+        "stem/bias",
+        "MixerBlock_1/LayerNorm_0/scale",
+        "strange",
+        "MixerBlock_2",
+        "(9, 6)",
+    ):
+        assert word in message
+    assert "resize" in message
+
+
+def test_head_of_another_width_only_where_asked(good):
+    refused(small(7), good, "head/kernel (12, 5), not (12, 7)", "head/bias", "head='drop'")
+    refused(small(0), good, "head/kernel", "head='drop'")
+    model = mixer_tf.load_npz(small(7), good, head="drop")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 16, 8, 3)).astype("float32")
+    assert not np.asarray(model(images)).any()
+    assert np.array_equal(model.get_layer("stem").kernel, WEIGHTS["stem/kernel"])
+    mixer_tf.load_npz(small(0), good, head="drop")
+    refused(small(), good, "'maybe'", head="maybe")
+
+
+def test_no_mixer_is_refused(good, tmp_path):
+    model = mixer_tf.build("resnet20")
+    with pytest.raises(ValueError, match="no Mixer of this suite"):
+        mixer_tf.load_npz(model, good)
+    with pytest.raises(ValueError, match="no Mixer of this suite"):
+        mixer_tf.save_npz(model, tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_nan_and_infinite_weights(tmp_path):
+    for value in (np.nan, np.inf):
+        weights = {k: v.copy() for k, v in WEIGHTS.items()}
+        weights["head/bias"][3] = value  # the last array: those before must not be loaded
+        np.savez(tmp_path / "w.npz", **weights)
+        refused(small(), tmp_path / "w.npz", "'head/bias'", "1 of 5", "NaN or infinite")
+    weights = {k: v.astype("float64") for k, v in WEIGHTS.items()}
+    weights["head/bias"][0] = 1e300
+    np.savez(tmp_path / "w.npz", **weights)
+    refused(small(), tmp_path / "w.npz", "NaN or infinite in float32")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex64", "U3", "bool", "V4"])
+def test_wrong_dtype(tmp_path, dtype):
+    np.savez(tmp_path / "w.npz", **{**WEIGHTS, "head/bias": np.zeros(5, dtype)})
+    refused(small(), tmp_path / "w.npz", "'head/bias' is of dtype", "float32")
+
+
+class Exploding:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_pickles_are_never_opened(tmp_path):
+    trace = tmp_path / "trace"
+    objects = np.empty(5, object)
+    objects[0] = Exploding(trace)
+    np.savez(tmp_path / "w.npz", **{**WEIGHTS, "head/bias": objects})
+    refused(small(), tmp_path / "w.npz", "'head/bias' is of dtype object")
+    (tmp_path / "p.npz").write_bytes(pickle.dumps(Exploding(trace)))
+    refused(small(), tmp_path / "p.npz", "no readable .npz file")
+    assert not trace.exists()
+
+
+def forged(path, name, header, data=b"", method=zipfile.ZIP_STORED):
+    """An `.npz` whose one member says in its header what it likes."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, header)
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(f"{name}.npy", stream.getvalue() + data)
+
+
+def test_large_declarations_cost_nothing(tmp_path):
+    header = {"descr": "<f4", "fortran_order": False, "shape": (50_000, 50_000)}
+    forged(tmp_path / "big.npz", "head/kernel", header)
+    assert (tmp_path / "big.npz").stat().st_size < 1024
+    refused(small(), tmp_path / "big.npz", "(50000, 50000)", "10,000,000,000 bytes", "damaged")
+    bomb = tmp_path / "bomb.npz"  # 64 MB of zeros in 64 kB, all of them declared
+    header["shape"] = (16, 1 << 20)
+    forged(bomb, "head/kernel", header, bytes(1 << 26), zipfile.ZIP_DEFLATED)
+    out = run_python(
+        [
+            "-c",
+            "import sys, tracemalloc, test_checkpoints as t\n"
+            "model = t.small()\n"
+            "tracemalloc.start()\n"
+            "for path in sys.argv[1:]:\n"
+            "    try: t.mixer_tf.load_npz(model, path)\n"
+            "    except ValueError as error: print(len(str(error).splitlines()))\n"
+            "print(tracemalloc.get_traced_memory()[1])",
+            tmp_path / "big.npz",
+            bomb,
+        ]
+    )
+    *lines, peak = out.split()
+    assert lines == ["1", "1"]
+    assert int(peak) < 4e6, "opening such a file must not allocate what it declares"
+
+
+def test_path_out_of_the_archive_is_an_unknown_name(tmp_path):
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    np.savez(folder / "w.npz", **{**WEIGHTS, "../../evil": np.ones(3, "float32")})
+    refused(small(), folder / "w.npz", "unknown 1: '../../evil'")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "er", "w.npz"]
+
+
+def test_a_name_standing_twice(tmp_path):
+    header = {"descr": "<f4", "fortran_order": False, "shape": (1,)}
+    forged(tmp_path / "w.npz", "a", header, bytes(4))
+    with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive, pytest.warns(UserWarning):
+        archive.writestr("a.npy", b"")
+    refused(small(), tmp_path / "w.npz", "'a' twice")
+
+
+def test_missing_file_and_folder(tmp_path):
+    refused(small(), tmp_path / "no.npz", "There is no file")
+    (tmp_path / "folder.npz").mkdir()
+    refused(small(), tmp_path / "folder.npz", "There is no file")
+
+
+def test_truncated_anywhere(good, tmp_path):
+    whole = good.read_bytes()
+    model = small()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 30, len(whole) - 1):
+        (tmp_path / "w.npz").write_bytes(whole[:length])
+        refused(model, tmp_path / "w.npz")
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), drop=st.booleans())
+def test_a_changed_byte_never_gives_other_than_one_line(tmp_path_factory, place, byte, drop):
+    folder = tmp_path_factory.mktemp("bytes")
+    np.savez(folder / "w.npz", **{k: WEIGHTS[k] for k in ("stem/bias", "head/bias")})
+    whole = bytearray((folder / "w.npz").read_bytes())
+    at = int(place * len(whole))
+    whole[at : at + 1] = b"" if drop else bytes([byte])
+    (folder / "w.npz").write_bytes(whole)
+    try:
+        with npz.NpzFile(folder / "w.npz") as file:
+            arrays = {name: file.read(name) for name in file.shapes}
+        for array in arrays.values():
+            assert np.isfinite(array).all()
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    (tmp_path / "w.npz").write_bytes(b"old")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mixer_tf.npz.npy.write_array", full)
+    with pytest.raises(OSError, match="No space"):
+        mixer_tf.save_npz(small(), tmp_path / "w.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["w.npz"]
+    assert (tmp_path / "w.npz").read_bytes() == b"old"
+
+
+def test_loading_keeps_below_one_and_a_half_models(tmp_path):
+    if not pathlib.Path("/proc/self/status").exists():
+        pytest.skip("needs Linux's account of memory")
+    out = run_python(
+        [
+            "-c",
+            "import re, sys, mixer_tf\n"
+            "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+            "mixer_tf.build('mixer_cifar_2')\n"
+            "before = peak()\n"
+            "model = mixer_tf.build('mixer_b16')\n"
+            "mixer_tf.save_npz(model, sys.argv[1])\n"
+            "mixer_tf.load_npz(model, sys.argv[1])\n"
+            "print((peak() - before) * 1024 / (4 * model.count_params()))",
+            tmp_path / "b16.npz",
+        ]
+    )
+    assert float(out.split()[-1]) < 1.5
