@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 
 # Longer headers belong to structured arrays, which no checkpoint here holds.
 _HEADER_BYTES = 1 << 14
+_PIECE = 1 << 18  # bytes read at a time
 _DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 _DAMAGE += (lzma.LZMAError,)
 
@@ -102,21 +103,25 @@ class NpzFile:
             ValueError: the member is damaged, or holds NaN or infinite values.
         """
         info, shape, dtype, fortran, header = self._members[name]
-        count = math.prod(shape) * dtype.itemsize
+        data = np.empty(math.prod(shape), dtype)
+        left = memoryview(data.reshape(-1).view("uint8"))
         try:
             with self._zip.open(info) as member:
                 member.read(header)
-                data = member.read(count)
+                # In pieces, so that an array is never held twice.
+                while left and (piece := member.read(min(len(left), _PIECE))):
+                    left[: len(piece)] = piece
+                    left = left[len(piece) :]
                 end = member.read(1)  # reaching the end is what checks the sum over the bytes
         except _DAMAGE as error:
             raise ValueError(f"{self.path}: {name!r} is damaged ({_line(error)}).") from error
-        if len(data) != count or end:
+        if left or end:
             raise ValueError(f"{self.path}: {name!r} is damaged: it ends early.")
         if dtype.str == "|V2":
-            array = (np.frombuffer(data, "<u2").astype("uint32") << 16).view("float32")
+            array = (data.view("<u2").astype("uint32") << 16).view("float32")
         else:
             with np.errstate(over="ignore"):  # what overflows is refused just below
-                array = np.frombuffer(data, dtype).astype("float32", copy=False)
+                array = data.astype("float32", copy=False)
         array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
         return finite(array, self, name)
 

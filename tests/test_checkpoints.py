@@ -231,7 +231,10 @@ def test_path_out_of_the_archive_is_an_unknown_name(tmp_path):
 def test_a_name_standing_twice(tmp_path):
     header = {"descr": "<f4", "fortran_order": False, "shape": (1,)}
     forged(tmp_path / "w.npz", "a", header, bytes(4))
-    with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive, pytest.warns(UserWarning):
+    with (
+        zipfile.ZipFile(tmp_path / "w.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate"),
+    ):
         archive.writestr("a.npy", b"")
     refused(small(), tmp_path / "w.npz", "'a' twice")
 
@@ -265,7 +268,10 @@ def test_a_changed_byte_never_gives_other_than_one_line(tmp_path_factory, place,
         for array in arrays.values():
             assert np.isfinite(array).all()
     except ValueError as error:
-        assert "\n" not in str(error)
+        lines = str(error).splitlines()
+    else:
+        lines = ["read"]
+    assert len(lines) == 1
 
 
 def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -288,7 +294,9 @@ def test_loading_keeps_below_one_and_a_half_models(tmp_path):
         [
             "-c",
             "import re, sys, mixer_tf\n"
-            "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+            "def peak():\n"
+            "    status = open('/proc/self/status').read()\n"
+            "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
             "mixer_tf.build('mixer_cifar_2')\n"
             "before = peak()\n"
             "model = mixer_tf.build('mixer_b16')\n"

@@ -114,7 +114,7 @@ def test_features_are_the_stages(model):
     images = pictures(8, 6)
     stages = mixer_tf.features(model)(images)
     assert list(stages) == (
-        "stem tokens block_0 block_1 pre_head_layer_norm pre_logits logits".split()
+        ["stem", "tokens", "block_0", "block_1", "pre_head_layer_norm", "pre_logits", "logits"]
     )
     assert stages["stem"].shape == (3, 2, 3, 10)
     assert stages["block_1"].shape == (3, 6, 10)
