@@ -1,48 +1,98 @@
 """The stem's filters as one image for each epoch (the paper's Figure 7)."""
 
+import pathlib
+
 import keras
 import numpy as np
 
-from mixer_tf import figures
+from callbacks import layers, writer
+from mixer_tf import figures, files
+
+FILE = "patch_projections.npz"
+_MOST = 64  # snapshots kept
+_BYTES = 32 * 2**20  # of all snapshots together
 
 
 class PatchProjections(keras.callbacks.Callback):
     """Writes every filter of a convolutional stem as a small picture, once an epoch.
+
+    Filters are sorted by spatial frequency, lowest first, once, when the first
+    epoch ends; the order then stays for the run, also when it is resumed.
+
+    A snapshot of the kernel goes into `patch_projections.npz` in the same
+    folder: `order [C]`; `epochs [E]`, 0 before training, 1 after the first
+    epoch; `kernels [E, height, width, channels, C]` float16, in the model's own
+    order. It holds at most 64 snapshots and 32 MiB (but always two): where it
+    is full, every second one but the first goes.
 
     Args:
         log_dir: folder that TensorBoard reads.
         layer: name of the layer whose kernel `[height, width, channels, C]` is drawn.
 
     Raises:
-        ValueError: at the start of training, where the model has no such layer.
+        ValueError: at the start of training, where the model has no such layer
+            or the folder cannot be written.
     """
 
     def __init__(self, log_dir, layer="stem"):
         super().__init__()
         self.log_dir = str(log_dir)
         self.layer = layer
-        self._writer = None
 
     def on_train_begin(self, logs=None):
-        import tensorflow as tf  # only its summaries; the model may run on another backend
-
-        names = [layer.name for layer in self.model.layers]
-        if self.layer not in names or len(self.model.get_layer(self.layer).kernel.shape) != 4:
-            raise ValueError(
-                f"The model has no convolutional layer {self.layer!r}; its layers are: "
-                f"{', '.join(names)}."
-            )
-        self._writer = tf.summary.create_file_writer(self.log_dir)
+        self._before = layers.filters(self.model, self.layer)
+        writer.check_folder(self.log_dir)
 
     def on_epoch_end(self, epoch, logs=None):
-        import tensorflow as tf
+        kernel = layers.filters(self.model, self.layer)
+        order = self._snapshot(kernel, epoch + 1)
+        writer.write_image(
+            self.log_dir,
+            "patch_projections",
+            figures.sheet_of_filters(kernel[..., order]),
+            epoch,
+            "Every filter of the stem, scaled by itself; low spatial frequency first, by the "
+            "order of the first epoch. Noise means not trained yet; smooth waves, edges and "
+            "blobs of colour mean trained.",
+        )
 
-        kernel = keras.ops.convert_to_numpy(self.model.get_layer(self.layer).kernel)
-        zoom = max(1, 32 // kernel.shape[0])
-        sheet = figures.stitch(figures.filter_tiles(kernel), gap=2, zoom=zoom)
-        with self._writer.as_default():
-            tf.summary.image("patch_projections", sheet[None].astype(np.float32), step=epoch)
-        self._writer.flush()
+    def _snapshot(self, kernel, epoch):
+        """Add the kernel to the file; gives the order of the filters, `[C]`."""
+        path = pathlib.Path(self.log_dir, FILE)
+        order, epochs, kernels = _load(path, kernel.shape)
+        # Of this epoch and later there can be something only from a run before this one.
+        keep = epochs < epoch
+        epochs, kernels = epochs[keep], kernels[keep]
+        if epoch == 1:
+            epochs, kernels, order = np.array([0]), self._before[None], None
+        if order is None:
+            order = np.argsort(figures.spatial_frequency(_by_filter(kernel)), kind="stable")
+        epochs = np.append(epochs, epoch)
+        with np.errstate(over="ignore"):  # beyond float16 is as good as infinite in a picture
+            kernels = np.append(kernels, kernel[None], axis=0).astype("float16")
+        while len(epochs) > max(2, min(_MOST, _BYTES // (2 * kernel.size))):
+            rest = np.arange(len(epochs))
+            rest = np.unique(np.append(rest[::2], rest[-1]))
+            if len(rest) == len(epochs):
+                rest = rest[[0, -1]]
+            epochs, kernels = epochs[rest], kernels[rest]
+        with files.replacing(path) as beside, open(beside, "wb") as file:
+            np.savez(file, order=order, epochs=epochs, kernels=kernels)
+        return order
 
-    def on_train_end(self, logs=None):
-        self._writer.close()
+
+def _by_filter(kernel):
+    return np.moveaxis(kernel, -1, 0)  # [h, w, c, C] -> [C, h, w, c]
+
+
+def _load(path, shape):
+    """`(order or None, epochs, kernels)` of a file; empty where there is none that fits."""
+    nothing = None, np.zeros(0, int), np.zeros((0, *shape), "float16")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            order, epochs, kernels = file["order"], file["epochs"], file["kernels"]
+    except Exception:  # none yet, or damaged: numpy, zipfile and zlib each raise their own
+        return nothing
+    if kernels.shape[1:] != shape or sorted(order.tolist()) != list(range(shape[-1])):
+        return nothing  # of another model
+    return order, epochs, kernels

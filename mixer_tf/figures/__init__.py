@@ -12,7 +12,12 @@ from mixer_tf.figures.patterns import (
     pairs_of,
     spatial_frequency,
 )
-from mixer_tf.figures.shuffles import shuffle_invariance, shuffle_patches, shuffle_pixels
+from mixer_tf.figures.shuffles import (
+    shuffle_invariance,
+    shuffle_patches,
+    shuffle_pixels,
+    shuffled_orders,
+)
 from mixer_tf.figures.style import COLOURS, save, to_image
 from mixer_tf.figures.tiles import filter_tiles, sheet_of_filters, sprite_sheet, stitch
 
@@ -40,6 +45,7 @@ __all__ = [
     "shuffle_invariance",
     "shuffle_patches",
     "shuffle_pixels",
+    "shuffled_orders",
     "spatial_frequency",
     "sprite_sheet",
     "stitch",

@@ -69,14 +69,15 @@ def _sheet_of_pairs(pairs):
     colours = colours[..., :3].repeat(down, axis=2).repeat(across, axis=3)
     count, _, height, width, _ = colours.shape
     side = max(height, width // 2)
-    cell = (side + max(12, side // 2), 2 * width + 1 + max(6, width // 4))
+    gap = max(2, width // 12)  # within a pair; between pairs it is wider
+    cell = (side + max(12, side // 2), 2 * width + gap + max(8, width // 2))
     rows = -(-count // _ACROSS)
     sheet = np.ones((rows * cell[0], _ACROSS * cell[1], 3))
     for k, (one, other) in enumerate(colours):
         row, column = divmod(k, _ACROSS)
-        y, x = row * cell[0], column * cell[1] + (cell[1] - 2 * width - 1) // 2
+        y, x = row * cell[0], column * cell[1] + (cell[1] - 2 * width - gap) // 2
         sheet[y : y + height, x : x + width] = one
-        sheet[y : y + height, x + width + 1 : x + 2 * width + 1] = other
+        sheet[y : y + height, x + width + gap : x + 2 * width + gap] = other
     return sheet, cell, shown
 
 

@@ -32,7 +32,7 @@ def shuffle_patches(images, patch_size, seed=0):
             f"Pictures of {height}x{width} are no whole number of {down}x{across} patches."
         )
     rows, columns = height // down, width // across
-    patches, pixels = _permutations(rows * columns, down * across, seed)
+    patches, pixels = shuffled_orders(rows * columns, down * across, seed)
     # [N, rows, down, columns, across, c] -> [N, patch, pixel, c]
     table = images.reshape(count, rows, down, columns, across, channels).transpose(0, 1, 3, 2, 4, 5)
     table = table.reshape(count, rows * columns, down * across, channels)
@@ -53,7 +53,8 @@ def shuffle_pixels(images, seed=0):
     return images.reshape(count, -1, channels)[:, order].reshape(images.shape)
 
 
-def _permutations(patches, pixels, seed):
+def shuffled_orders(patches, pixels, seed):
+    """The permutations of `shuffle_patches`: place i holds what stood at `order[i]`."""
     draws = np.random.default_rng((seed, 0))
     return draws.permutation(patches), draws.permutation(pixels)
 

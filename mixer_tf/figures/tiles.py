@@ -46,25 +46,30 @@ def stitch(tiles, columns=None, gap=1, zoom=1):
     """Lay small pictures out in a grid.
 
     Args:
-        tiles: `[N, height, width, 3]` in [0, 1].
+        tiles: `[N, height, width, 3]`, float in [0, 1] or uint8.
         columns: pictures a row; about square if left out.
         gap: white pixels between pictures.
         zoom: each pixel becomes `zoom` x `zoom`, or `zoom[0]` x `zoom[1]`.
 
     Returns:
-        `[H, W, 3]` float in [0, 1].
+        `[H, W, 3]`, float in [0, 1] or uint8 as the tiles.
     """
     down, across = (zoom, zoom) if np.isscalar(zoom) else zoom
     tiles = np.asarray(tiles).repeat(down, axis=1).repeat(across, axis=2)
     count, height, width, _ = tiles.shape
     columns = columns or int(np.ceil(np.sqrt(count * height / width)))
     rows = -(-count // columns)
-    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    sheet = np.full(shape, _white(tiles), tiles.dtype)
     for i, tile in enumerate(tiles):
         row, column = divmod(i, columns)
         y, x = row * (height + gap), column * (width + gap)
         sheet[y : y + height, x : x + width] = tile
     return sheet
+
+
+def _white(tiles):
+    return 255 if tiles.dtype == np.uint8 else 1
 
 
 def sheet_of_filters(kernel, largest=None):
@@ -83,19 +88,19 @@ def sprite_sheet(tiles, side=None, limit=8192):
     """Small pictures as the square sheet that TensorBoard's Projector cuts up again.
 
     Args:
-        tiles: `[N, height, width, 3]` float in [0, 1].
+        tiles: `[N, height, width, 3]`, float in [0, 1] or uint8.
         side: of the square each picture is put into, in pixels; by default its
             own longer side.
         limit: largest side of the sheet; pictures become smaller where they
             must, and what is left is white.
 
     Returns:
-        `(sheet [H, W, 3] float in [0, 1], side)`.
+        `(sheet [H, W, 3], side)`, the sheet of the dtype of the tiles.
 
     Raises:
         ValueError: even at one pixel each they would not fit.
     """
-    tiles = np.asarray(tiles, "float64")
+    tiles = np.asarray(tiles)
     count, height, width, _ = tiles.shape
     columns = int(np.ceil(np.sqrt(count)))
     if columns > limit:
@@ -106,7 +111,7 @@ def sprite_sheet(tiles, side=None, limit=8192):
     # Nearest pixels: exact where a picture is enlarged by a whole number.
     y = np.minimum((np.arange(down) + 0.5) / scale, height - 1).astype(int)
     x = np.minimum((np.arange(across) + 0.5) / scale, width - 1).astype(int)
-    squares = np.ones((count, side, side, 3))
+    squares = np.full((count, side, side, 3), _white(tiles), tiles.dtype)
     top, left = (side - down) // 2, (side - across) // 2
     squares[:, top : top + down, left : left + across] = tiles[:, y][:, :, x]
     return stitch(squares, columns=columns, gap=0), side

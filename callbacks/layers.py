@@ -1,0 +1,136 @@
+"""Finding a model's layers, weights and answers by name, on every backend and Keras."""
+
+import numpy as np
+
+
+def find_layer(model, path):
+    """A layer by its name, parts of layers after a dot: `block_0.token_mixing.dense_0`.
+
+    Models inside the model are searched too.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    first, *rest = path.split(".")
+    found = _search(model, first)
+    if found is None:
+        raise ValueError(
+            f"The model {model.name!r} has no layer {first!r}; its layers are: "
+            f"{', '.join(layer.name for layer in model.layers)}."
+        )
+    for name in rest:
+        parts = list(found._flatten_layers(include_self=False, recursive=False))
+        inner = [part for part in parts if part.name == name]
+        if not inner:
+            raise ValueError(
+                f"The layer {found.name!r} has no part {name!r}; its parts are: "
+                f"{', '.join(part.name for part in parts) or 'none'}."
+            )
+        found = inner[0]
+    return found
+
+
+def _search(model, name):
+    for layer in model.layers:
+        if layer.name == name:
+            return layer
+    for layer in model.layers:
+        found = _search(layer, name) if hasattr(layer, "layers") else None
+        if found is not None:
+            return found
+    return None
+
+
+def filters(model, path):
+    """The kernel of a convolution, `[height, width, channels, C]`.
+
+    A layer that holds several (a branched stem) is shown by its largest one.
+
+    Raises:
+        ValueError: there is no such layer, or it is no convolution.
+    """
+    layer = find_layer(model, path)
+    kernels = [w for w in layer.get_weights() if w.ndim == 4]
+    if not kernels:
+        shapes = [tuple(w.shape) for w in layer.get_weights()]
+        raise ValueError(
+            f"The layer {path!r} is no convolution: it needs a kernel [height, width, channels, "
+            f"filters], its weights have the shapes {shapes or 'none, it is not built yet'}."
+        )
+    return np.asarray(max(kernels, key=lambda w: w.shape[0] * w.shape[1]), "float32")
+
+
+def kernel(model, path):
+    """The kernel of a Dense layer, `[inputs, units]`.
+
+    Raises:
+        ValueError: there is no such layer, or it is no Dense.
+    """
+    layer = find_layer(model, path)
+    weights = layer.get_weights()
+    if not weights or weights[0].ndim != 2:
+        shapes = [tuple(w.shape) for w in weights]
+        raise ValueError(
+            f"The layer {path!r} is no Dense layer: it needs a kernel [inputs, units], its "
+            f"weights have the shapes {shapes or 'none, it is not built yet'}."
+        )
+    return np.asarray(weights[0], "float32")
+
+
+def answers(model, images, batch_size=128):
+    """What a model answers to pictures, outside of `fit`'s own loop.
+
+    The model is called directly: `predict` would compile a function of its own,
+    which takes longer than the few pictures here.
+
+    Args:
+        model: any Keras model of one input, with one output or a list of them.
+        images: `[N, H, W, channels]`.
+
+    Returns:
+        `[N, ...]` float32, or a list of them.
+    """
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size], "float32")
+        answer = model(batch, training=False)
+        several = isinstance(answer, (list, tuple))
+        parts.append([np.asarray(a).astype("float32") for a in (answer if several else [answer])])
+    joined = [np.concatenate(part) for part in zip(*parts)]
+    return joined if several else joined[0]
+
+
+def check_pictures(model, images, labels, class_names):
+    """Refuse pictures, labels and names that do not belong together (ValueError)."""
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or not len(images) or labels.shape != (len(images),):
+        raise ValueError(
+            f"images have the shape {images.shape} and labels {labels.shape}; give "
+            "[N, height, width, channels] and [N], with N at least 1."
+        )
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"labels go from {labels.min()} to {labels.max()}, but there are {len(class_names)} "
+            "class names; give one name for each class."
+        )
+    expected = tuple(getattr(model, "input_shape", None) or ())[1:]
+    if len(expected) == 3 and any(e not in (None, n) for e, n in zip(expected, images.shape[1:])):
+        raise ValueError(
+            f"images have the shape {images.shape[1:]}, but the model takes {expected}; resize "
+            "them first."
+        )
+    outputs = tuple(getattr(model, "output_shape", None) or ())
+    if len(outputs) == 2 and outputs[-1] not in (None, len(class_names)):
+        raise ValueError(
+            f"There are {len(class_names)} class names, but the model answers with "
+            f"{outputs[-1]} numbers; give one name for each."
+        )
+
+
+def probabilities(answer):
+    """Logits, or probabilities, `[N, classes]` as probabilities that sum to 1."""
+    answer = np.nan_to_num(np.asarray(answer, "float64"))
+    if (answer >= 0).all() and np.allclose(answer.sum(-1), 1, atol=1e-2):
+        return answer
+    shifted = np.exp(answer - answer.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)

@@ -1,0 +1,95 @@
+"""How fast a training runs and what it takes: scalars of each epoch."""
+
+import pathlib
+import resource
+import sys
+import time
+
+import keras
+import numpy as np
+
+from callbacks import writer
+
+
+class Throughput(keras.callbacks.Callback):
+    """Writes images per second, step time, memory and learning rate, once an epoch.
+
+    Tags: `throughput/images_per_second` and `throughput/step_milliseconds` (the
+    median step), `memory/process_MiB`, `memory/accelerator_peak_MiB` where the
+    backend tells it, `learning_rate`. A step only takes the time of the clock:
+    nothing waits for the device. The first step of an epoch is not counted, in
+    it falls compiling.
+
+    Args:
+        log_dir: folder that TensorBoard reads.
+        batch_size: pictures a step, over all replicas.
+
+    Raises:
+        ValueError: at the start of training, where the folder cannot be written;
+            at once, where `batch_size` is below 1.
+    """
+
+    def __init__(self, log_dir, batch_size):
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+        self.log_dir = str(log_dir)
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs=None):
+        writer.check_folder(self.log_dir)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._ends = []  # (number of the step, seconds)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._ends.append((batch, time.perf_counter()))
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {"memory/process_MiB": _process_bytes() / 2**20}
+        steps, seconds = np.array(self._ends, "float64").reshape(-1, 2).T
+        if len(steps) > 1:
+            # One call may stand for several steps (steps_per_execution).
+            rate = (steps[-1] - steps[0]) * self.batch_size / (seconds[-1] - seconds[0])
+            values["throughput/images_per_second"] = rate
+            each = 1000 * np.diff(seconds) / np.diff(steps)
+            values["throughput/step_milliseconds"] = np.median(each)
+        peak = _accelerator_bytes()
+        if peak is not None:
+            values["memory/accelerator_peak_MiB"] = peak / 2**20
+        rate = _learning_rate(self.model.optimizer)
+        if rate is not None:
+            values["learning_rate"] = rate
+        writer.write_scalars(self.log_dir, values, epoch)
+
+
+def _learning_rate(optimizer):
+    rate = getattr(optimizer, "learning_rate", None)
+    if callable(rate) and not hasattr(rate, "shape"):  # a schedule
+        rate = rate(optimizer.iterations)
+    return None if rate is None else float(np.asarray(rate))
+
+
+def _process_bytes():
+    """Memory this process holds now; where the system does not tell, the most it held."""
+    statm = pathlib.Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _accelerator_bytes():
+    """Most memory taken on the fullest accelerator, None where there is none that tells."""
+    peaks = []
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        for device in tf.config.list_logical_devices("GPU"):
+            peaks.append(tf.config.experimental.get_memory_info(device.name)["peak"])
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        peaks = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
+    return max(peaks, default=None)

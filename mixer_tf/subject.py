@@ -1,0 +1,118 @@
+"""A run as what is drawn of it: its model, its answers to test pictures, its snapshots."""
+
+import functools
+
+import numpy as np
+
+from mixer_tf import figures, stages
+from mixer_tf.batches import EvaluationBatches
+from mixer_tf.data import load_data
+
+_NUMBERS = 2**26  # in all pictures of a sample together, 256 MiB
+
+
+class NotHere(Exception):
+    """This run has no such figure; the message says why."""
+
+
+def sample(split, image_size, count=1000):
+    """Some pictures of a split, evenly spaced, so that sorted classes all have their part.
+
+    Args:
+        split: a `Split`.
+        image_size: `(height, width)` they are resized to.
+        count: at most so many, and of large pictures fewer.
+
+    Returns:
+        `(images [N, height, width, channels] float32 in [0, 255], labels [N])`.
+    """
+    count = min(count, len(split), max(1, _NUMBERS // (int(np.prod(image_size)) * 3)))
+    part = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
+    images, _ = EvaluationBatches(part, int(part.labels.max()) + 1, len(part), image_size)[0]
+    return np.asarray(images), part.labels
+
+
+class Subject:
+    """A run and what is computed of it once, when it is first asked for."""
+
+    def __init__(self, run):
+        self.run = run
+        self.config = run.config()
+
+    @functools.cached_property
+    def model(self):
+        return self.run.model()
+
+    @functools.cached_property
+    def blocks(self):
+        try:
+            return stages.blocks(self.model)
+        except ValueError as error:
+            raise NotHere("the model is no Mixer.") from error
+
+    @functools.cached_property
+    def grid(self):
+        return tuple(self.model.get_layer("stem").output.shape[1:3])
+
+    @functools.cached_property
+    def data(self):
+        """The `Data` the run was trained on."""
+        size = self.config.input_shape[:2]
+        try:
+            data = load_data(self.config.data, size, seed=self.config.seed)
+        except ValueError as error:
+            raise NotHere(f"its data cannot be read. {error}") from error
+        if data.class_names != self.config.class_names:
+            raise NotHere(f"{self.config.data} now has other classes than the run knows.")
+        return data
+
+    @functools.cached_property
+    def pictures(self):
+        """`(images, labels)` of the test set."""
+        return sample(self.data.test, self.config.input_shape[:2], count=2000)
+
+    @functools.cached_property
+    def answers(self):
+        """`(pre-logits [N, C], chances [N, classes])` of the pictures."""
+        import keras
+
+        outputs = [self.model.get_layer("pre_logits").output, self.model.output]
+        both = keras.Model(self.model.input, outputs)
+        vectors, logits = both.predict(self.pictures[0], batch_size=200, verbose=0)
+        logits = np.asarray(logits, "float64")
+        chances = np.exp(logits - logits.max(-1, keepdims=True))
+        return np.asarray(vectors, "float32"), chances / chances.sum(-1, keepdims=True)
+
+    @functools.cached_property
+    def snapshots(self):
+        """`(kernels [E, h, w, c, C] by frequency, epochs [E])` that the callback wrote."""
+        path = self.run.folder / "patch_projections.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                kernels, epochs = file["kernels"].astype("float32"), file["epochs"]
+        except Exception as error:  # missing or damaged: numpy and zipfile raise their own
+            raise NotHere("the run has no patch_projections.npz that can be read.") from error
+        return kernels[..., by_frequency(kernels[-1])], epochs
+
+    def facts(self):
+        """What stands at the top of the page."""
+        facts = {
+            "run": self.run.folder,
+            "model": f"{self.config.model_name}, {self.model.count_params():,} weights",
+            "data": self.config.data,
+            "weights drawn": "those of the best validation accuracy",
+        }
+        if self.run.result_file.exists():
+            result = self.run.result()
+            facts["epochs"] = result["epochs"]
+            facts["test accuracy"] = (
+                f"{100 * result['test_accuracy']:.2f} ± "
+                f"{100 * result['test_standard_error']:.2f} % of {result['test_pictures']:,}"
+            )
+            facts["device"] = result["device"]
+        return facts
+
+
+def by_frequency(kernel):
+    """Order of a stem's filters, lowest spatial frequency first."""
+    return np.argsort(figures.spatial_frequency(np.moveaxis(kernel, -1, 0)), kind="stable")
