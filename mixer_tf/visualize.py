@@ -54,7 +54,7 @@ def _stem(subject):
 def _projections(subject, path):
     kernel = _stem(subject)
     height, width, channels, count = kernel.shape
-    title = f"{count} filters of {height} x {width} pixels over {channels} channels, low to high"
+    title = f"{count} filters of {height} x {width} pixels, {channels} channels of input"
     figures.save(figures.projections(kernel[..., by_frequency(kernel)], title), path)
 
 

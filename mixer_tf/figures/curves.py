@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from mixer_tf.figures import style
 
@@ -155,6 +156,9 @@ def accuracy_against_cost(runs):
         axes.set(xscale="log", xlabel=label)
         axes.grid(alpha=0.3, which="both")
         axes.margins(x=0.25, y=0.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         values = [run["result"][column] for run in runs]
         if max(values) < 10 * min(values):  # a decade has no two ticks to read from
             axes.set_xlim(min(values) / 3, max(values) * 3)

@@ -18,9 +18,10 @@ def projections(kernel, title):
     Returns:
         A Figure.
     """
-    figure = Figure(figsize=(7, 7.4), layout="constrained")
+    sheet = tiles.sheet_of_filters(kernel)
+    figure = Figure(figsize=(7, 0.4 + 7 * sheet.shape[0] / sheet.shape[1]), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(tiles.sheet_of_filters(kernel), interpolation="nearest")
+    axes.imshow(sheet, interpolation="nearest")
     axes.set_title(title, size=11)
     axes.axis("off")
     return figure

@@ -69,7 +69,7 @@ def _sheet_of_pairs(pairs):
     colours = colours[..., :3].repeat(down, axis=2).repeat(across, axis=3)
     count, _, height, width, _ = colours.shape
     side = max(height, width // 2)
-    gap = max(2, width // 12)  # within a pair; between pairs it is wider
+    gap = max(3, width // 8)  # within a pair; between pairs it is wider
     cell = (side + max(12, side // 2), 2 * width + gap + max(8, width // 2))
     rows = -(-count // _ACROSS)
     sheet = np.ones((rows * cell[0], _ACROSS * cell[1], 3))
@@ -153,7 +153,8 @@ def mixing_distances(distances, untrained, uniform):
         label="untrained (range of draws)",
     )
     axes.axhline(uniform, color="0.4", linestyle=":", label="equal weights everywhere")
-    axes.set(xlabel="block", ylabel="mean distance (tokens)", ylim=(0, None))
+    axes.set(xlabel="block", ylabel="mean distance (tokens)")
+    axes.set_ylim(0, 1.1 * max(uniform, np.max(distances), np.max(untrained)))
     axes.set_xticks(blocks)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
