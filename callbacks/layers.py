@@ -41,6 +41,17 @@ def _search(model, name):
     return None
 
 
+def _weights(model, path):
+    """Arrays of a layer; a model that has none yet is refused."""
+    layer = find_layer(model, path)
+    if not model.built and not layer.get_weights():
+        raise ValueError(
+            f"The layer {path!r} has no weights yet; call the model on one batch before fit, or "
+            "give it a keras.Input."
+        )
+    return layer.get_weights()
+
+
 def filters(model, path):
     """The kernel of a convolution, `[height, width, channels, C]`.
 
@@ -49,13 +60,12 @@ def filters(model, path):
     Raises:
         ValueError: there is no such layer, or it is no convolution.
     """
-    layer = find_layer(model, path)
-    kernels = [w for w in layer.get_weights() if w.ndim == 4]
+    weights = _weights(model, path)
+    kernels = [w for w in weights if w.ndim == 4]
     if not kernels:
-        shapes = [tuple(w.shape) for w in layer.get_weights()]
         raise ValueError(
             f"The layer {path!r} is no convolution: it needs a kernel [height, width, channels, "
-            f"filters], its weights have the shapes {shapes or 'none, it is not built yet'}."
+            f"filters], its weights have the shapes {[w.shape for w in weights]}."
         )
     return np.asarray(max(kernels, key=lambda w: w.shape[0] * w.shape[1]), "float32")
 
@@ -66,13 +76,11 @@ def kernel(model, path):
     Raises:
         ValueError: there is no such layer, or it is no Dense.
     """
-    layer = find_layer(model, path)
-    weights = layer.get_weights()
+    weights = _weights(model, path)
     if not weights or weights[0].ndim != 2:
-        shapes = [tuple(w.shape) for w in weights]
         raise ValueError(
             f"The layer {path!r} is no Dense layer: it needs a kernel [inputs, units], its "
-            f"weights have the shapes {shapes or 'none, it is not built yet'}."
+            f"weights have the shapes {[w.shape for w in weights]}."
         )
     return np.asarray(weights[0], "float32")
 

@@ -284,10 +284,10 @@ def test_every_text_is_inside_its_figure(name, draw):
     assert pixels.std() > 1  # not blank
     drawn = figure.get_tightbbox(figure.canvas.get_renderer())  # in inches
     width, height = figure.get_size_inches()
-    assert drawn.x0 > -0.03, name
-    assert drawn.y0 > -0.03, name
-    assert drawn.x1 < width + 0.03, name
-    assert drawn.y1 < height + 0.03, name
+    assert drawn.x0 > -0.01, name
+    assert drawn.y0 > -0.01, name
+    assert drawn.x1 < width + 0.01, name
+    assert drawn.y1 < height + 0.01, name
 
 
 def test_learning_curves_draw_the_numbers_they_were_given():

@@ -116,7 +116,7 @@ def learning_curves(runs):
     accuracy.set(ylabel="accuracy (%)", title="Accuracy")
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        style.whole_numbers(axes)
         axes.grid(alpha=0.3)
     accuracy.plot([], [], color="0.4", marker="o", markersize=4, label="solid: validation")
     accuracy.plot([], [], color="0.4", linestyle=":", label="dotted: training")
@@ -156,12 +156,13 @@ def accuracy_against_cost(runs):
         axes.set(xscale="log", xlabel=label)
         axes.grid(alpha=0.3, which="both")
         axes.margins(x=0.25, y=0.25)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(NullFormatter())
         values = [run["result"][column] for run in runs]
-        if max(values) < 10 * min(values):  # a decade has no two ticks to read from
+        narrow = max(values) < 10 * min(values)
+        if narrow:  # a decade alone has no two ticks to read from
             axes.set_xlim(min(values) / 3, max(values) * 3)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
     panels[0].set_ylabel("test accuracy (%) ± standard error")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False

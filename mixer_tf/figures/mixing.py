@@ -116,6 +116,7 @@ def one_patch(picture, changed, panels):
         moved = int((drawn.max(0) > largest / 1000).sum())
         axes.set_title(f"{title}\n{moved} of {drawn.shape[1]} tokens moved", size=10)
         axes.set(xlabel="token", ylabel="channel")
+        style.whole_numbers(axes)
     below.colorbar(image, ax=list(grid[: len(panels)]), label="absolute change", extend="min")
     return figure
 
@@ -157,5 +158,5 @@ def mixing_distances(distances, untrained, uniform):
     axes.set_ylim(0, 1.1 * max(uniform, np.max(distances), np.max(untrained)))
     axes.set_xticks(blocks)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

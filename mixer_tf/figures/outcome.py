@@ -67,6 +67,7 @@ def mistakes(images, truths, predictions, confidences):
         images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
     rows = -(-len(images) // 4)
     figure.set_size_inches(9, 2.6 * rows)
+    figure.get_layout_engine().set(h_pad=0.08)
     grid = figure.subplots(rows, 4, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")

@@ -85,6 +85,7 @@ def shuffle_invariance(pictures, curves, ylabel="accuracy (%)", xlabel="epoch"):
             kind = {"lw": 6, "alpha": 0.35} if not i else {"lw": 1.6}
             axes.plot(np.arange(1, len(values) + 1), values, label=order, **style.line(i), **kind)
         axes.set(xlabel=xlabel, title=model)
+        style.whole_numbers(axes)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
     panels[0].set_ylabel(ylabel)

@@ -6,6 +6,7 @@ can be read without colour vision and in print.
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, which stays distinct under the common colour deficiencies.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -30,8 +31,17 @@ def marker(i):
 
 def short(text, length=22):
     """A text that fits its place: what is longer ends in an ellipsis."""
-    text = " ".join(str(text).split())
+    text = "".join(c if c.isprintable() else " " for c in str(text))
+    text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def whole_numbers(axes):
+    """Ticks of the x axis at whole numbers only, also where there is a single one."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        axes.set_xlim(low - 0.5, high + 0.5)
 
 
 def save(figure, path):
