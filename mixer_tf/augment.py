@@ -57,15 +57,15 @@ class Augmenter:
         a = augmentation
         # "nearest" moves whole pixels: this is the padded crop of the CIFAR recipes.
         self._shift = layers.RandomTranslation(
-            a.shift, a.shift, fill_mode="constant", interpolation="nearest"
+            a.shift, a.shift, fill_mode="constant", interpolation="nearest", dtype="float32"
         )
-        self._flip = layers.RandomFlip("horizontal")
+        self._flip = layers.RandomFlip("horizontal", dtype="float32")
         self._operations = _operations(a.magnitude) if a.rand_augment else []
         self._mixups = []
         if a.mixup:
-            self._mixups.append(layers.MixUp(a.mixup))
+            self._mixups.append(layers.MixUp(a.mixup, dtype="float32"))
         if a.cutmix:
-            self._mixups.append(layers.CutMix((a.cutmix, a.cutmix)))
+            self._mixups.append(layers.CutMix((a.cutmix, a.cutmix), dtype="float32"))
 
     def __call__(self, images, labels, step):
         """Augment one batch.
@@ -114,19 +114,21 @@ def _operations(magnitude):
     Magnitude 1 is the strongest that the paper's search space allows.
     """
     m = magnitude
-    geometry = {"fill_mode": "constant", "interpolation": "nearest", "fill_value": 127.5}
+    # float32 whatever the policy: pictures are rounded once, by the model, if at all.
+    plain = {"dtype": "float32"}
+    moved = {"fill_mode": "constant", "interpolation": "nearest", "fill_value": 127.5, **plain}
     return [
-        layers.RandomShear(0.3 * m, 0.3 * m, **geometry),
-        layers.RandomTranslation(0.3 * m, 0.3 * m, **geometry),
-        layers.RandomRotation(30 / 360 * m, **geometry),
-        layers.RandomBrightness(0.5 * m),
-        layers.RandomColorDegeneration(0.9 * m),
-        layers.RandomContrast(0.9 * m),
-        layers.RandomSharpness(0.9 * m),
-        layers.Solarization(threshold_factor=(0.0, m)),
-        layers.RandomPosterization((round(8 - 4 * m), 8)),
-        layers.AutoContrast(),
-        layers.Equalization(),
+        layers.RandomShear(0.3 * m, 0.3 * m, **moved),
+        layers.RandomTranslation(0.3 * m, 0.3 * m, **moved),
+        layers.RandomRotation(30 / 360 * m, **moved),
+        layers.RandomBrightness(0.5 * m, **plain),
+        layers.RandomColorDegeneration(0.9 * m, **plain),
+        layers.RandomContrast(0.9 * m, **plain),
+        layers.RandomSharpness(0.9 * m, **plain),
+        layers.Solarization(threshold_factor=(0.0, m), **plain),
+        layers.RandomPosterization((round(8 - 4 * m), 8), **plain),
+        layers.AutoContrast(**plain),
+        layers.Equalization(**plain),
     ]
 
 

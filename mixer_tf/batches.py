@@ -13,7 +13,7 @@ from mixer_tf.data import Split
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """All training batches of a run, one after another.
+    """The training batches of a run, one after another, without end.
 
     Give it to `fit` together with `steps_per_epoch`, which marks where one pass
     over the pictures ends:
@@ -25,7 +25,6 @@ class TrainingBatches(keras.utils.PyDataset):
         num_classes: width of the one-hot labels.
         batch_size: pictures a step; the last, incomplete batch of an epoch is
             left out (its pictures come in other epochs, in another order).
-        epochs: passes over the pictures.
         augmentation: what each batch passes through; nothing if left out.
         seed: decides order and augmentation.
         image_size: `(height, width)` the model takes; augmented pictures are
@@ -38,7 +37,6 @@ class TrainingBatches(keras.utils.PyDataset):
         split: Split,
         num_classes,
         batch_size,
-        epochs,
         augmentation=None,
         seed=0,
         image_size=None,
@@ -53,7 +51,6 @@ class TrainingBatches(keras.utils.PyDataset):
         self.split = split
         self.num_classes = num_classes
         self.batch_size = batch_size
-        self.epochs = epochs
         self.seed = seed
         self.first_step = first_step
         self._augment = Augmenter(augmentation or Augmentation(), seed)
@@ -66,8 +63,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        """Batches from `first_step` to the end of the run."""
-        return self.epochs * self.steps_per_epoch - self.first_step
+        """None: without end. Keras shuffles the batches of a data set that has one."""
 
     def indices(self, step):
         """Which pictures the batch of a step holds, `[batch_size]`."""
@@ -110,7 +106,7 @@ def _resizing(split, image_size):
     """A function that brings `[B, H, W, C]` to the size a model takes."""
     if image_size is None or tuple(image_size) == split.images.shape[1:3]:
         return lambda images: images
-    return keras.layers.Resizing(*image_size, interpolation="bilinear")
+    return keras.layers.Resizing(*image_size, interpolation="bilinear", dtype="float32")
 
 
 def _one_hot(labels, num_classes):

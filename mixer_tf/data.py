@@ -142,7 +142,7 @@ def _keras_datasets(name):
 def _pictures(path, image_size, seed):
     """Train and test from class folders, of a folder or a zip."""
     files = _zip_files(path) if path.is_file() else _folder_files(path)
-    if {parts[0] for parts in files} >= {"train", "test"}:
+    if "train" in {parts[0] for parts in files}:
         train = {parts[1:]: file for parts, file in files.items() if parts[0] == "train"}
         test = {parts[1:]: file for parts, file in files.items() if parts[0] == "test"}
     else:

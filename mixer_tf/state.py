@@ -22,7 +22,7 @@ def save_state(path, model, progress):
     """Write all variables and `progress` (plain values) into one `.npz`."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
-    arrays = {f"v{i}": np.asarray(v) for i, v in enumerate(_variables(model))}
+    arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), "uint8")
     with files.replacing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)
@@ -34,7 +34,8 @@ def load_state(path, model):
     Raises:
         ValueError: the file is damaged or belongs to another model or optimizer.
     """
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     variables = _variables(model)
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -1,0 +1,56 @@
+import os
+
+# Before anything imports TensorFlow: its start-up messages are no part of a test's output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _fresh_policy():
+    """No test leaves its precision policy to the next."""
+    yield
+    import keras
+
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded data set."""
+    from mixer_tf.data import load_data
+
+    return load_data("digits")
+
+
+@pytest.fixture
+def tiny_data(digits):
+    """A tenth of the digits, for tests that train."""
+    import dataclasses
+
+    return dataclasses.replace(
+        digits,
+        train=digits.train.take(slice(0, 160)),
+        validation=digits.validation.take(slice(0, 40)),
+        test=digits.test.take(slice(0, 60)),
+    )
+
+
+@pytest.fixture
+def picture_folder(tmp_path):
+    """A folder of class folders: `make(classes, per_class, size)` -> path."""
+
+    def make(classes=("cat", "dog"), per_class=10, size=(8, 8), below=""):
+        draws = np.random.default_rng(0)
+        root = tmp_path / "pictures"
+        for name in classes:
+            folder = root / below / name
+            folder.mkdir(parents=True)
+            for i in range(per_class):
+                pixels = draws.integers(0, 256, (*size, 3), dtype="uint8")
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+        return root
+
+    return make

@@ -1,0 +1,192 @@
+"""What a model sees: every picture once an epoch, the same at the same step, still its label."""
+
+import keras
+import numpy as np
+import pytest
+
+from mixer_tf.augment import Augmentation, Augmenter
+from mixer_tf.batches import EvaluationBatches, TrainingBatches
+from mixer_tf.data import Split
+
+FULL = Augmentation(
+    shift=0.125, flip=True, rand_augment=2, mixup=0.4, cutmix=1.0, mix_probability=0.7
+)
+
+
+def numbered(count, size=8, channels=3):
+    """Pictures that say which they are: every pixel of picture i is i."""
+    images = np.arange(count, dtype="uint8")[:, None, None, None]
+    return Split(np.tile(images, (1, size, size, channels)), np.arange(count) % 5)
+
+
+def photos(count=32, size=16):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype("float32")
+
+
+def to_numpy(batch):
+    return [keras.ops.convert_to_numpy(part) for part in batch]
+
+
+def test_an_epoch_holds_every_picture_once():
+    batches = TrainingBatches(numbered(40), 5, batch_size=8, seed=1)
+    assert batches.steps_per_epoch == 5
+    orders = []
+    for epoch in range(3):
+        seen = []
+        for i in range(5):
+            images, labels = to_numpy(batches[epoch * 5 + i])
+            numbers = images[:, 0, 0, 0].astype(int)
+            np.testing.assert_array_equal(labels.argmax(-1), numbers % 5)
+            seen += list(numbers)
+        assert sorted(seen) == list(range(40))
+        orders.append(tuple(seen))
+    assert len(set(orders)) == 3
+
+
+def test_fit_sees_the_batches_in_order():
+    """Keras shuffles batches by default; these it must not."""
+    seen = []
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(5))
+
+    def label_as_loss(y, x):
+        return keras.ops.cast(keras.ops.argmax(y, -1), "float32") + 0 * keras.ops.mean(x, -1)
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(float(logs["loss"]))
+
+    model.compile("sgd", label_as_loss)
+    batches = TrainingBatches(numbered(40), 5, batch_size=1, seed=1)
+    model.fit(batches, steps_per_epoch=40, epochs=2, verbose=0, callbacks=[Look()])
+    expected = [numbered(40).labels[batches.indices(step)].sum() for step in range(80)]
+    running = [np.mean(expected[e * 40 : e * 40 + i + 1]) for e in range(2) for i in range(40)]
+    np.testing.assert_allclose(seen, running, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    split = Split(photos(64), np.arange(64) % 5)
+    one = TrainingBatches(split, 5, 16, FULL, seed=3)
+    two = TrainingBatches(split, 5, 16, FULL, seed=3, first_step=6)
+    for index in (9, 0, 5):  # in any order, however often
+        one[index]
+    for index in (1, 0, 7):
+        a, b = to_numpy(one[6 + index]), to_numpy(two[index])
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+    other = to_numpy(TrainingBatches(split, 5, 16, FULL, seed=4)[6])
+    assert not np.array_equal(other[0], to_numpy(one[6])[0])
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_augmentation_is_the_same_under_every_policy(policy):
+    labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
+    expected = to_numpy(Augmenter(FULL, seed=1)(photos(), labels, 3))
+    keras.mixed_precision.set_dtype_policy(policy)
+    for a, b in zip(expected, to_numpy(Augmenter(FULL, seed=1)(photos(), labels, 3))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_augmented_pictures_stay_pictures_and_labels_stay_distributions():
+    labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
+    augment = Augmenter(FULL, seed=0)
+    changed = 0
+    for step in range(12):
+        images, mixed = to_numpy(augment(photos(), labels, step))
+        assert images.shape == (32, 16, 16, 3)
+        assert images.dtype == np.float32
+        assert images.min() >= 0
+        assert images.max() <= 255.001
+        np.testing.assert_allclose(mixed.sum(-1), 1, rtol=1e-5)
+        changed += not np.array_equal(mixed, labels)
+    assert 4 <= changed <= 12  # about 0.7 of the batches are mixed
+
+
+def test_nothing_asked_nothing_changed():
+    labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
+    images, same = to_numpy(Augmenter(Augmentation())(photos(), labels, 0))
+    np.testing.assert_array_equal(images, photos())
+    np.testing.assert_array_equal(same, labels)
+    assert Augmentation().is_empty
+    assert not FULL.is_empty
+
+
+def test_flip_mirrors_about_half():
+    images, _ = to_numpy(Augmenter(Augmentation(flip=True))(photos(256), np.eye(256), 0))
+    original = photos(256)
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(images, original)]
+    same = [np.array_equal(a, b) for a, b in zip(images, original)]
+    assert all(m or s for m, s in zip(mirrored, same))
+    assert abs(np.mean(mirrored) - 0.5) < 4 * np.sqrt(0.25 / 256)
+
+
+def test_shift_is_the_padded_crop():
+    """Whole pixels, up to an eighth of the side, black where nothing was."""
+    original = photos(64) + 1  # nowhere black
+    images, _ = to_numpy(Augmenter(Augmentation(shift=0.125))(original, np.eye(64), 0))
+    padded = np.pad(original, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    places = set()
+    for image, wide in zip(images, padded):
+        found = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if np.array_equal(image, wide[y : y + 16, x : x + 16])
+        ]
+        assert len(found) == 1
+        places.update(found)
+    assert len(places) > 15  # of 25
+
+
+def test_mixup_mixes_labels_as_it_mixes_pictures():
+    images = np.zeros((2, 4, 4, 3), "float32")
+    images[1] = 255
+    for step in range(8):
+        mixed, labels = to_numpy(
+            Augmenter(Augmentation(mixup=1.0), seed=2)(images, np.eye(2, dtype="float32"), step)
+        )
+        np.testing.assert_allclose(mixed[..., 0].mean((1, 2)) / 255, labels[:, 1], atol=1e-5)
+
+
+def test_cutmix_labels_are_shares_of_the_area():
+    images = np.zeros((2, 16, 16, 3), "float32")
+    images[1] = 255
+    for step in range(8):
+        mixed, labels = to_numpy(
+            Augmenter(Augmentation(cutmix=1.0), seed=2)(images, np.eye(2, dtype="float32"), step)
+        )
+        assert set(np.unique(mixed)) <= {0.0, 255.0}
+        # the box has edges between pixels: a row and a column of difference at most
+        assert np.abs(mixed[..., 0].mean((1, 2)) / 255 - labels[:, 1]).max() < 2.2 / 16
+
+
+def test_evaluation_sees_every_picture_in_order_and_resized():
+    split = numbered(11)
+    batches = EvaluationBatches(split, 5, batch_size=4, image_size=(12, 10))
+    parts = [to_numpy(batches[i]) for i in range(batches.num_batches)]
+    images = np.concatenate([images for images, _ in parts])
+    assert images.shape == (11, 12, 10, 3)
+    np.testing.assert_allclose(images[:, 5, 5, 0], np.arange(11))
+    labels = np.concatenate([labels for _, labels in parts])
+    np.testing.assert_array_equal(labels.argmax(-1), split.labels)
+
+
+def test_resizing_is_bilinear():
+    from PIL import Image
+
+    picture = np.random.default_rng(0).integers(0, 256, (6, 6), dtype="uint8")
+    split = Split(picture[None, :, :, None], np.array([0]))
+    images, _ = to_numpy(EvaluationBatches(split, 2, image_size=(18, 18))[0])
+    expected = Image.fromarray(picture).resize((18, 18), Image.Resampling.BILINEAR)
+    assert np.abs(images[0, :, :, 0] - np.asarray(expected, "float32")).max() <= 1
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="batch_size is 50, but there are 40"):
+        TrainingBatches(numbered(40), 5, 50)
+    for change in ({"shift": 2}, {"magnitude": -1}, {"cutmix": 3}, {"mix_probability": 1.5}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} is"):
+            Augmentation(**change)
+    with pytest.raises(ValueError, match="rand_augment is 12"):
+        Augmentation(rand_augment=12)

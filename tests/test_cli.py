@@ -1,0 +1,150 @@
+"""The commands as a person types them: results on standard output, mistakes in one line."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from mixer_tf.cli import main
+
+
+def run(*arguments, **environment):
+    """A real process, as a shell would start it."""
+    return subprocess.run(
+        [sys.executable, "-m", "mixer_tf", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
+
+
+def refused(capfd, *arguments):
+    """Exit code 2 and exactly one line on standard error; returns it."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in arguments])
+    output = capfd.readouterr()
+    assert stopped.value.code == 2, output
+    lines = output.err.strip().splitlines()
+    assert len(lines) == 1, output.err
+    assert not output.out
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["models"], ["train", "--help"], ["--version"]])
+def test_help_and_models_answer_at_once(command):
+    """Without TensorFlow, whose import alone takes longer than this."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = run(*command)
+        times.append(time.perf_counter() - start)
+        assert result.returncode == 0
+        assert result.stdout
+    assert min(times) < 2
+
+
+def test_models_lists_every_model():
+    from mixer_tf import MODELS
+
+    lines = run("models").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(MODELS)
+    nano = next(line for line in lines if line.startswith("mixer_nano "))
+    assert nano.split()[1:6] == ["1,132,170", "75.9", "M", "64", "32x32"]
+    assert max(map(len, lines)) <= 110
+
+
+def test_unknown_names(capfd):
+    assert "did you mean mixer_nano" in refused(capfd, "train", "--model", "mixer_nan")
+    assert "did you mean resnet20" in refused(capfd, "compare", "--models", "resnet2")
+    assert "did you mean digits" in refused(capfd, "train", "--recipe", "digit")
+    assert "neither a name (digits, cifar10, cifar100)" in refused(capfd, "train", "--data", "x")
+    assert "no optimizer 'adamx'" in refused(capfd, "train", "--optimizer", "adamx")
+    assert "No such command" in refused(capfd, "trian")
+    assert "No such option" in refused(capfd, "train", "--modle", "x")
+
+
+def test_bad_numbers(capfd, tmp_path):
+    out = ["--out", tmp_path / "run"]
+    line = refused(capfd, "train", "--image-size", "18", *out)
+    assert "18x18 is no whole number of 4x4 patches; sizes that are: 16x16, 20x20" in line
+    assert "--epochs" in refused(capfd, "train", "--epochs", "0", *out)
+    assert "batch_size is 9999" in refused(capfd, "train", "--batch-size", "9999", *out)
+    assert "no precision 'half'" in refused(capfd, "train", "--precision", "half", *out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_folders(capfd, tmp_path, picture_folder):
+    (tmp_path / "empty").mkdir()
+    assert "pictures of 0 classes" in refused(capfd, "train", "--data", tmp_path / "empty")
+    root = picture_folder(classes=("cat",))
+    assert "pictures of 1 classes" in refused(capfd, "train", "--data", root)
+    (root / "dog").mkdir()
+    (root / "dog" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    assert "dog/bad.png cannot be read" in refused(capfd, "train", "--data", root)
+
+
+def test_no_network_and_no_cifar(capfd, monkeypatch, tmp_path):
+    """A home folder without Keras's cache, and addresses that lead nowhere."""
+    monkeypatch.delenv("MIXER_TF_DATA_DIR", raising=False)
+    nowhere = "http://127.0.0.1:9"
+    result = run(
+        *("train", "--data", "cifar10", "--out", tmp_path / "run"),
+        KERAS_HOME=str(tmp_path), HOME=str(tmp_path), https_proxy=nowhere, HTTPS_PROXY=nowhere,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert "set MIXER_TF_DATA_DIR" in result.stderr
+    assert "--data digits" in result.stderr
+
+
+def test_an_out_that_is_taken(capfd, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds another run" in refused(capfd, "train", "--out", tmp_path)
+    assert "is not empty" in refused(capfd, "compare", "--out", tmp_path)
+    assert "--resume needs --out" in refused(capfd, "train", "--resume")
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused(capfd, "train", "--out", tmp_path / "file")
+    assert "holds no run" in refused(capfd, "evaluate", tmp_path / "nothing")
+
+
+def test_compare_then_evaluate_then_resume(tmp_path, picture_folder):
+    """The whole way, on a folder of pictures: blue ones and red ones."""
+    root = picture_folder(size=(16, 16), per_class=40)
+    for name, colour in (("cat", (200, 40, 40)), ("dog", (40, 40, 200))):
+        for file in (root / name).iterdir():
+            Image.blend(Image.open(file), Image.new("RGB", (16, 16), colour), 0.7).save(file)
+    out = tmp_path / "out"
+    flags = ["--data", root, "--epochs", 8, "--batch-size", 8, "--out", out]
+    result = run("compare", "--models", "mixer_nano", "resnet20", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "port.cc" not in result.stderr  # TensorFlow's start-up lines
+    assert result.stdout.startswith("| model | weights |")
+    with Image.open(out / "comparison.png") as picture:
+        assert picture.size[0] > 1000
+    table = (out / "comparison.md").read_text()
+    for name in ("mixer_nano", "resnet20"):
+        found = json.loads((out / name / "result.json").read_text())
+        assert found["test_accuracy"] == 1.0
+        assert f"{found['parameters']:,}" in table
+        assert found["command"].startswith("python -m mixer_tf compare --models mixer_nano")
+        assert list((out / name).glob("events.out.tfevents.*"))
+
+    result = run("evaluate", out / "mixer_nano")
+    assert "accuracy 100.00 ± 0.00 %" in result.stdout, result.stderr
+    result = run("evaluate", out / "mixer_nano", "--data", "digits")
+    assert result.returncode == 2
+    assert "digits has 10 others" in result.stderr
+    again = run("compare", "--models", "mixer_nano", "resnet20", *flags, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (out / "comparison.md").read_text() == table
+
+
+def test_several_models_stand_once(capfd):
+    assert "stands twice" in refused(
+        capfd, "compare", "--models", "resnet20", "resnet20", "--out", "never"
+    )

@@ -1,0 +1,181 @@
+"""Where pictures come from, how they are split, and what is refused."""
+
+import dataclasses
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixer_tf.data import load_data
+
+
+def rows(split):
+    return {image.tobytes() for image in split.images}
+
+
+def test_digits_are_all_of_scikit_learns(digits):
+    from sklearn import datasets
+
+    assert len(digits.train) + len(digits.validation) + len(digits.test) == 1797
+    assert digits.image_shape == (16, 16, 1)
+    assert digits.class_names == tuple("0123456789")
+    labels = np.concatenate([getattr(digits, s).labels for s in ("train", "validation", "test")])
+    np.testing.assert_array_equal(np.bincount(labels), np.bincount(datasets.load_digits().target))
+    assert digits.train.images.dtype == np.uint8
+    assert digits.train.images.max() > 240
+
+
+def test_splits_are_disjoint_stratified_and_by_seed(digits):
+    again, other = load_data("digits"), load_data("digits", seed=1)
+    np.testing.assert_array_equal(again.train.images, digits.train.images)
+    np.testing.assert_array_equal(other.test.images, digits.test.images)  # the test set is fixed
+    assert not np.array_equal(other.validation.images, digits.validation.images)
+    assert not rows(digits.validation) & rows(digits.test)
+    assert len(rows(digits.train) & rows(digits.validation)) == 0
+    counts = np.bincount(digits.validation.labels)
+    assert np.abs(counts - np.bincount(digits.train.labels) / 9).max() < 1
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_folder(picture_folder, below):
+    root = picture_folder(below=below)
+    if below:
+        (root / "test" / "dog").mkdir(parents=True)
+        Image.new("RGB", (8, 8), (9, 8, 7)).save(root / "test" / "dog" / "a.png")
+    data = load_data(root)
+    assert data.class_names == ("cat", "dog")
+    if below:
+        assert data.test.images.tolist() == [[[[9, 8, 7]] * 8] * 8]
+        assert data.test.labels.tolist() == [1]
+        assert (len(data.train), len(data.validation)) == (18, 2)
+    else:
+        assert (len(data.train), len(data.validation), len(data.test)) == (16, 2, 2)
+    names = {"cat": 0, "dog": 1}
+    for name, label in names.items():
+        with Image.open(next((root / below / name).iterdir())) as picture:
+            pixels = np.asarray(picture)
+        found = [
+            split.labels[i]
+            for split in (data.train, data.validation, data.test)
+            for i in range(len(split))
+            if np.array_equal(split.images[i], pixels)
+        ]
+        assert found == [label]
+
+
+def test_zip_equals_folder(picture_folder, tmp_path):
+    root = picture_folder()
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.write(file, "pets/" + str(file.relative_to(root)))
+        archive.writestr("__MACOSX/pets/cat/._0.png", b"no picture")
+    a, b = load_data(root), load_data(tmp_path / "pets.zip")
+    assert b.name == "pets"
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(a, split).images, getattr(b, split).images)
+        np.testing.assert_array_equal(getattr(a, split).labels, getattr(b, split).labels)
+
+
+def test_a_name_is_looked_for_in_the_data_folder_first(picture_folder, tmp_path, monkeypatch):
+    root = picture_folder(below="train")
+    root.rename(tmp_path / "cifar10")
+    monkeypatch.setenv("MIXER_TF_DATA_DIR", str(tmp_path))
+    assert load_data("cifar10").class_names == ("cat", "dog")
+
+
+def test_without_a_network_the_message_says_what_to_do(monkeypatch):
+    import keras
+
+    def load():
+        raise Exception("URL fetch failure on https://example.org: None -- refused")
+
+    monkeypatch.delenv("MIXER_TF_DATA_DIR", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load)
+    with pytest.raises(
+        ValueError, match="set MIXER_TF_DATA_DIR to a folder that holds cifar10.zip"
+    ):
+        load_data("cifar10")
+
+
+def test_keras_datasets_are_used_where_nothing_is_local(monkeypatch):
+    import keras
+
+    draws = np.random.default_rng(0)
+    x = draws.integers(0, 256, (200, 32, 32, 3), dtype="uint8")
+    y = np.arange(200)[:, None] % 10
+    monkeypatch.delenv("MIXER_TF_DATA_DIR", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: ((x, y), (x[:50], y[:50])))
+    data = load_data("cifar10")
+    assert data.class_names[6] == "frog"
+    np.testing.assert_array_equal(data.test.images, x[:50])
+    assert (len(data.train), len(data.validation)) == (180, 20)
+
+
+def test_pictures_of_different_sizes_need_one(picture_folder):
+    root = picture_folder()
+    Image.new("RGB", (30, 20), (1, 2, 3)).save(root / "cat" / "wide.png")
+    with pytest.raises(ValueError, match=r"2 different sizes \(the median is 8x8\).*--image-size"):
+        load_data(root)
+    data = load_data(root, image_size=(10, 12))
+    assert data.image_shape == (10, 12, 3)
+
+
+def test_pictures_of_one_size_keep_it(picture_folder):
+    assert load_data(picture_folder(), image_size=(64, 64)).image_shape == (8, 8, 3)
+
+
+def test_exif_rotation_grey_and_alpha(picture_folder):
+    root = picture_folder(size=(6, 8))
+    pixels = np.arange(48, dtype="uint8").reshape(6, 8)
+    rotated = Image.fromarray(np.rot90(pixels, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    rotated.save(root / "cat" / "turned.png", exif=exif)
+    Image.new("RGBA", (8, 6), (10, 20, 30, 40)).save(root / "cat" / "alpha.png")
+    data = load_data(root)
+    everything = np.concatenate([data.train.images, data.validation.images, data.test.images])
+    assert any(np.array_equal(image[..., 0], pixels) for image in everything)
+    assert any((image == (10, 20, 30)).all() for image in everything)
+
+
+def test_a_class_of_one_picture_stays_in_training(picture_folder):
+    root = picture_folder()
+    (root / "yak").mkdir()
+    Image.new("RGB", (8, 8)).save(root / "yak" / "only.png")
+    data = load_data(root)
+    assert (data.train.labels == 2).sum() == 1
+    assert not (data.validation.labels == 2).any()
+
+
+def test_what_cannot_be_loaded_is_refused(picture_folder, tmp_path):
+    with pytest.raises(ValueError, match="'nowhere': it is neither a name"):
+        load_data("nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="pictures of 0 classes"):
+        load_data(tmp_path / "empty")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(ValueError, match="no readable zip"):
+        load_data(tmp_path / "text.zip")
+    with pytest.raises(ValueError, match="validation_fraction is 1"):
+        load_data("digits", validation_fraction=1)
+    root = picture_folder(classes=("cat",))
+    with pytest.raises(ValueError, match="pictures of 1 classes"):
+        load_data(root)
+    (root / "dog").mkdir()
+    (root / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    with pytest.raises(ValueError, match="dog/broken.jpg cannot be read"):
+        load_data(root)
+
+
+def test_a_test_class_that_training_lacks_is_refused(picture_folder):
+    root = picture_folder(below="train")
+    (root / "test" / "yak").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "test" / "yak" / "a.png")
+    with pytest.raises(ValueError, match="classes that train/ lacks: yak"):
+        load_data(root)
+
+
+def test_splits_cannot_be_changed_by_accident(digits):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        digits.train = digits.test

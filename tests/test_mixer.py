@@ -1,0 +1,118 @@
+"""The whole network: stages, shapes, precision, what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from test_layers import norm, randomised, reference_block
+
+import mixer_tf
+from mixer_tf import MixerConfig
+from mixer_tf.mixer import build_mixer
+
+SMALL = MixerConfig(2, 12, 6, 10, (4, 4))
+
+
+def reference_mixer(images, model, patch):
+    """Patches cut out with numpy, one product, the blocks, the mean, the head."""
+    height, width = patch
+    batch, h, w, channels = images.shape
+    x = images / 127.5 - 1
+    x = x.reshape(batch, h // height, height, w // width, width, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, height * width * channels)
+    kernel, bias = model.get_layer("stem").get_weights()
+    x = x @ kernel.reshape(-1, kernel.shape[-1]).astype("float64") + bias
+    for layer in model.layers:
+        if layer.name.startswith("block_"):
+            x = reference_block(x, layer.get_weights())
+    if "pre_head_layer_norm" in [layer.name for layer in model.layers]:
+        x = norm(x, *model.get_layer("pre_head_layer_norm").get_weights())
+    kernel, bias = model.get_layer("head").get_weights()
+    return x.mean(1) @ kernel + bias
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (SMALL, (16, 16, 3)),
+        (SMALL, (8, 20, 1)),
+        (MixerConfig(2, 8, 6, 10, (1, 16), final_norm=False), (16, 16, 3)),
+        (MixerConfig(1, 8, 6, 10, (2, 8)), (4, 16, 5)),
+        (MixerConfig(2, 4, 4, 4, (8, 8)), (16, 16, 3)),  # tokens == channels == hidden units
+    ],
+)
+def test_logits_equal_numpy(config, shape):
+    model = build_mixer(config, shape, 7)
+    randomised(model)
+    images = np.random.default_rng(2).uniform(0, 255, (3, *shape)).astype("float32")
+    expected = reference_mixer(images, model, config.patch_size)
+    found = model.predict(images, verbose=0)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["mixer", "resnet20", "resnet20_v2"])
+def test_logits_are_float32_under_every_policy(policy, name):
+    keras.mixed_precision.set_dtype_policy(policy)
+    model = mixer_tf.build(SMALL if name == "mixer" else name, (16, 16, 3), 5)
+    logits = model(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("uint8"))
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert tuple(logits.shape) == (2, 5)
+    assert model.get_layer("rescale").compute_dtype == "float32"
+
+
+def test_stages_bear_the_promised_names():
+    model = build_mixer(SMALL, (16, 16, 3), 5)
+    names = [layer.name for layer in model.layers][1:]
+    assert names == [
+        *("rescale", "stem", "tokens", "block_0", "block_1"),
+        *("pre_head_layer_norm", "pre_logits", "head"),
+    ]
+    block = model.get_layer("block_0")
+    for mixing in (block.token_mixing, block.channel_mixing):
+        assert mixing.dense_0.kernel.shape[1] == mixing.mlp_dim == mixing.dense_1.kernel.shape[0]
+    assert block.token_mixing.dense_0.kernel.shape == (16, 6)
+    assert block.channel_mixing.dense_0.kernel.shape == (12, 10)
+
+
+def test_num_classes_zero_gives_pre_logits():
+    model = build_mixer(SMALL, (16, 16, 3), 0)
+    assert model.output_shape == (None, 12)
+
+
+def test_stochastic_depth_grows_linearly():
+    config = MixerConfig(5, 4, 4, 4, (4, 4), stochastic_depth=0.2)
+    model = build_mixer(config, (8, 8, 3), 2)
+    rates = [model.get_layer(f"block_{i}").drop_path for i in range(5)]
+    np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.15, 0.2])
+
+
+def test_patch_size_as_one_number():
+    assert MixerConfig(1, 2, 3, 4, 8).patch_size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [((33, 32, 3), "32x32, 36x32"), ((3, 3, 3), "4x4"), ((30, 34, 3), "28x32, 32x36")],
+)
+def test_a_picture_that_does_not_divide_is_refused_with_sizes_that_do(shape, sizes):
+    with pytest.raises(ValueError, match=f"sizes that are: .*{sizes}"):
+        build_mixer(SMALL, shape, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_blocks": 0}, "num_blocks is 0"),
+        ({"hidden_dim": 1.5}, "hidden_dim is 1.5"),
+        ({"patch_size": (4, 0)}, "patch_size"),
+        ({"patch_size": (4, 4, 4)}, "patch_size"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1"),
+        ({"epsilon": 0}, "epsilon is 0"),
+    ],
+)
+def test_bad_configs_are_refused(change, words):
+    good = {"num_blocks": 1, "hidden_dim": 2, "tokens_mlp_dim": 3, "channels_mlp_dim": 4}
+    with pytest.raises(ValueError, match=words):
+        MixerConfig(**{**good, **change})

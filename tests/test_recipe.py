@@ -1,0 +1,157 @@
+"""Schedule, decay, clipping and loss against their closed forms."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras.ops import convert_to_numpy as to_numpy
+
+from mixer_tf import runtime
+from mixer_tf.evaluate import score
+from mixer_tf.recipe import (
+    RECIPES,
+    Recipe,
+    default_recipe,
+    make_loss,
+    make_optimizer,
+    make_schedule,
+)
+
+
+def test_warmup_is_linear_and_the_rest_a_cosine():
+    recipe = Recipe(epochs=10, learning_rate=0.4, final_learning_rate=0.04, warmup_epochs=2)
+    schedule = make_schedule(recipe, steps_per_epoch=50)
+    found = np.array([float(schedule(step)) for step in range(501)])
+    steps = np.arange(501)
+    share = np.clip((steps - 100) / 400, 0, 1)
+    expected = np.where(
+        steps < 100, 0.4 * steps / 100, 0.04 + 0.36 * 0.5 * (1 + np.cos(np.pi * share))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_constant_schedule_without_warmup():
+    schedule = make_schedule(Recipe(schedule="constant", warmup_epochs=0, learning_rate=0.1), 9)
+    assert [round(float(schedule(s)), 6) for s in (0, 5, 10_000)] == [0.1, 0.1, 0.1]
+
+
+def test_adamw_decays_kernels_only():
+    """With zero gradients AdamW's step is w <- w (1 - lr decay), and biases stay."""
+    recipe = Recipe(schedule="constant", warmup_epochs=0, learning_rate=0.1, weight_decay=0.2)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2), keras.layers.LayerNormalization()]
+    )
+    optimizer = make_optimizer(recipe, 10)
+    optimizer.build(model.trainable_variables)
+    before = {v.path: to_numpy(v) + 1 for v in model.trainable_variables}
+    for v in model.trainable_variables:
+        v.assign(before[v.path])
+    zeros = [np.zeros(v.shape, "float32") for v in model.trainable_variables]
+    optimizer.apply([keras.ops.convert_to_tensor(z) for z in zeros], model.trainable_variables)
+    for v in model.trainable_variables:
+        factor = 1 - 0.1 * 0.2 if v.path.endswith("kernel") else 1
+        np.testing.assert_allclose(to_numpy(v), before[v.path] * factor, rtol=1e-6)
+
+
+def test_gradients_are_clipped_together():
+    recipe = Recipe(
+        optimizer="sgd", schedule="constant", warmup_epochs=0, learning_rate=1, weight_decay=0
+    )
+    v = [keras.Variable(np.zeros(2)), keras.Variable(np.zeros(1))]
+    optimizer = make_optimizer(recipe, 10)
+    optimizer.build(v)
+    gradients = [keras.ops.convert_to_tensor(g) for g in ([3.0, 0.0], [4.0])]
+    optimizer.apply(gradients, v)
+    np.testing.assert_allclose(np.concatenate([to_numpy(x) for x in v]), [-0.6, 0, -0.8], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb"])
+def test_every_optimizer_descends(name):
+    v = keras.Variable(np.array([3.0, -2.0]))
+    optimizer = make_optimizer(
+        Recipe(optimizer=name, learning_rate=0.05, warmup_epochs=0, weight_decay=0), 100
+    )
+    optimizer.build([v])
+    for _ in range(50):
+        optimizer.apply([2 * v.value], [v])
+    assert np.square(to_numpy(v)).sum() < 0.5 * 13
+
+
+def test_loss_is_the_smoothed_cross_entropy_of_logits():
+    logits = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]])
+    labels = np.array([[1.0, 0, 0], [0, 0.3, 0.7]])
+    smooth = labels * 0.9 + 0.1 / 3
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(smooth * log_p).sum(-1).mean()
+    found = float(make_loss(Recipe(label_smoothing=0.1))(labels, logits))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_score_agrees_with_scikit_learn():
+    from sklearn import metrics
+
+    draws = np.random.default_rng(0)
+    logits, labels = draws.normal(0, 5, (200, 4)), draws.integers(0, 4, 200)
+    scores = score(logits, labels)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    assert scores["accuracy"] == metrics.accuracy_score(labels, logits.argmax(-1))
+    np.testing.assert_allclose(scores["loss"], metrics.log_loss(labels, p), rtol=1e-6)
+    a = scores["accuracy"]
+    np.testing.assert_allclose(scores["standard_error"], (a * (1 - a) / 200) ** 0.5)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name):
+    import json
+
+    recipe = RECIPES[name]
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_default_recipes():
+    assert default_recipe("digits") == "digits"
+    assert default_recipe("a folder") == "quick"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "adamx"},
+        {"schedule": "linear"},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"weight_decay": -1},
+        {"label_smoothing": 1},
+        {"ema": 1.0},
+    ],
+)
+def test_bad_recipes_are_refused(change):
+    ((_, value),) = change.items()
+    with pytest.raises(ValueError, match=str(value)):
+        dataclasses.replace(Recipe(), **change)
+
+
+def test_runtime_says_what_and_why():
+    chosen = runtime.choose()
+    assert chosen.precision == "float32"  # no accelerator in a test
+    assert chosen.replicas >= 1
+    assert "float32 (on a CPU" in chosen.describe()
+    assert "\n" not in chosen.describe()
+    asked = runtime.choose("mixed_bfloat16")
+    assert "mixed_bfloat16 (as asked)" in asked.describe()
+    assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
+    with pytest.raises(ValueError, match="no precision 'half'; there are: auto, float32"):
+        runtime.choose("half")
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((6, 1), "float32"), ((7, 0), "mixed_float16"), ((7, 5), "mixed_float16")]
+    + [((8, 0), "mixed_bfloat16"), ((9, 0), "mixed_bfloat16"), ((12, 0), "mixed_bfloat16")],
+)
+def test_precision_follows_the_tensor_cores(capability, precision):
+    """P100; V100 and T4; A100, H100 and later."""
+    assert runtime._gpu_precision(capability)[0] == precision

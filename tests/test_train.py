@@ -1,0 +1,227 @@
+"""A run from its start to its result: the same twice, the same when stopped in between."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from mixer_tf import MixerConfig, Run
+from mixer_tf.augment import Augmentation
+from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.recipe import Recipe
+from mixer_tf.state import Interrupted
+from mixer_tf.train import input_size, resume, train
+
+SMALL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1, stochastic_depth=0.1)
+RECIPE = Recipe(
+    epochs=3,
+    batch_size=32,
+    warmup_epochs=1,
+    augmentation=Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5),
+)
+
+
+def weights(run, which="last"):
+    return Run.open(run).model(which).get_weights()
+
+
+def stop_after(step):
+    """A callback that presses Ctrl-C in the middle of a training."""
+
+    class Press(keras.callbacks.Callback):
+        count = 0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            Press.count += 1
+            if Press.count == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return lambda run: [Press()]
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, digits):
+    """One training that nothing disturbs, with the data it saw."""
+    small = dataclasses.replace(
+        digits,
+        train=digits.train.take(slice(0, 160)),
+        validation=digits.validation.take(slice(0, 40)),
+        test=digits.test.take(slice(0, 60)),
+    )
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    result = train(SMALL, small, RECIPE, out, seed=5, quiet=True)
+    return out, small, result
+
+
+def test_run_directory(straight):
+    out, data, result = straight
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        *("config.json", "state.npz", "model.weights.h5", "last.weights.h5"),
+        *("history.csv", "result.json"),
+    }
+    assert json.loads((out / "result.json").read_text()) == result
+    for key in ("model", "data", "parameters", "epochs", "seed", "precision", "device", "command"):
+        assert key in result
+    assert result["versions"]["keras"] == keras.__version__
+    history = Run.open(out).history()
+    assert history["epoch"] == [0, 1, 2]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"} <= set(history)
+    assert result["best_val_accuracy"] == max(history["val_accuracy"])
+
+
+def test_result_is_that_of_the_best_weights(straight):
+    out, data, result = straight
+    logits = predict_logits(Run.open(out).model(), data.test, 10)
+    scores = score(logits, data.test.labels)
+    assert scores["accuracy"] == result["test_accuracy"]
+    np.testing.assert_allclose(scores["loss"], result["test_loss"], rtol=1e-5)
+    validation = score(
+        predict_logits(Run.open(out).model(), data.validation, 10), data.validation.labels
+    )
+    np.testing.assert_allclose(validation["accuracy"], result["best_val_accuracy"], atol=1e-6)
+
+
+def test_same_seed_same_weights(straight, tmp_path):
+    out, data, result = straight
+    again = train(SMALL, data, RECIPE, tmp_path / "again", seed=5, quiet=True)
+    assert_same(weights(out), weights(tmp_path / "again"))
+    assert again["test_loss"] == result["test_loss"]
+    short = dataclasses.replace(RECIPE, epochs=1)
+    train(SMALL, data, short, tmp_path / "other", seed=6, quiet=True)
+    other = weights(tmp_path / "other")
+    assert not any(np.array_equal(a, b) for a, b in zip(weights(out)[:1], other[:1]))
+
+
+@pytest.mark.parametrize("step", [3, 5, 12])
+def test_stopped_and_resumed_equals_undisturbed(straight, tmp_path, step):
+    """5 steps an epoch: in its middle, at its end, in the last."""
+    out, data, result = straight
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        train(SMALL, data, RECIPE, tmp_path / "run", seed=5, quiet=True, callbacks=stop_after(step))
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="has not ended"):
+        Run.open(tmp_path / "run").result()
+    resumed = resume(tmp_path / "run", data, quiet=True)
+    assert_same(weights(out), weights(tmp_path / "run"))
+    assert_same(weights(out, "best"), weights(tmp_path / "run", "best"))
+    assert resumed["test_loss"] == result["test_loss"]
+    assert Run.open(tmp_path / "run").history()["epoch"] == [0, 1, 2]
+    assert resume(tmp_path / "run", data, quiet=True) == resumed  # ended: nothing more to do
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_averaged_weights_and_loss_scale_survive_a_stop(straight, tmp_path, precision):
+    _, data, _ = straight
+    recipe = dataclasses.replace(RECIPE, ema=0.9)
+    options = {"seed": 1, "quiet": True, "precision": precision}
+    train(SMALL, data, recipe, tmp_path / "a", **options)
+    with pytest.raises(Interrupted):
+        train(SMALL, data, recipe, tmp_path / "b", **options, callbacks=stop_after(7))
+    resume(tmp_path / "b", data, quiet=True)
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_averaged_weights_are_what_is_kept(straight, tmp_path):
+    """The average of weights that never move is those weights; of ones that do, it lags."""
+    _, data, _ = straight
+    still = Recipe(
+        epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e-30, warmup_epochs=0, ema=0.5,
+        final_learning_rate=0, weight_decay=0,
+    )  # fmt: skip
+    train(SMALL, data, still, tmp_path / "still", quiet=True)
+    moving = dataclasses.replace(still, learning_rate=0.5)
+    train(SMALL, data, moving, tmp_path / "moving", quiet=True)
+    train(SMALL, data, dataclasses.replace(moving, ema=0.0), tmp_path / "plain", quiet=True)
+    start, averaged, plain = (weights(tmp_path / n) for n in ("still", "moving", "plain"))
+    distance = sum(np.abs(a - s).sum() for a, s in zip(averaged, start))
+    full = sum(np.abs(p - s).sum() for p, s in zip(plain, start))
+    assert 0 < distance < full
+
+
+def test_a_training_learns(digits, tmp_path):
+    recipe = Recipe(epochs=4, batch_size=32, warmup_epochs=0.5, learning_rate=5e-3)
+    config = MixerConfig(2, 32, 16, 64, (4, 4))
+    result = train(config, digits, recipe, tmp_path / "run", quiet=True)
+    assert result["test_accuracy"] > 0.8  # chance is 0.1
+
+
+def test_input_size(digits):
+    assert input_size("mixer_cifar_4", digits) == (72, 72)
+    assert input_size("mixer_nano", digits) == (16, 16)
+    assert input_size(SMALL, digits) == (16, 16)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_path):
+    out, data, _ = straight
+    with pytest.raises(ValueError, match="no whole number of"):
+        train(SMALL, data, RECIPE, tmp_path / "run", image_size=(17, 16), quiet=True)
+    big = dataclasses.replace(RECIPE, batch_size=500)
+    with pytest.raises(ValueError, match="batch_size is 500"):
+        train(SMALL, data, big, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="holds another run"):
+        train(SMALL, data, RECIPE, out, quiet=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        train(SMALL, data, RECIPE, tmp_path / "mine", quiet=True)
+    with pytest.raises(ValueError, match="holds no run"):
+        resume(tmp_path / "mine", data)
+    other = dataclasses.replace(data, class_names=("a", "b"))
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text((out / "config.json").read_text())
+    with pytest.raises(ValueError, match="has 2 others"):
+        resume(tmp_path / "half", other)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}'])
+def test_a_damaged_config_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json is"):
+        Run.open(tmp_path).config()
+
+
+def test_a_damaged_state_is_refused(straight, tmp_path):
+    _, data, _ = straight
+    with pytest.raises(Interrupted):
+        train(SMALL, data, RECIPE, tmp_path / "run", quiet=True, callbacks=stop_after(2))
+    state = tmp_path / "run" / "state.npz"
+    content = state.read_bytes()
+    state.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="state.npz is damaged"):
+        resume(tmp_path / "run", data, quiet=True)
+
+
+def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
+    """A real process, a real signal; then the same command with --resume."""
+    command = [sys.executable, "-m", "mixer_tf", "train", "--model", "mixer_nano"]
+    command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not (tmp_path / "run" / "history.csv").exists() and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on from here" in errors.splitlines()[-1]
+    run = Run.open(tmp_path / "run")
+    epochs = len(run.history()["epoch"])
+    assert 1 <= epochs < 40
+    with np.load(run.state_file) as state:
+        progress = json.loads(state["progress"].tobytes())
+    assert progress["step"] >= epochs * 20
