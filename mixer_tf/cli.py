@@ -153,7 +153,8 @@ def compare(names, more, **flags):
     comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
     click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
     click.echo(
-        f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out}"
+        f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out} "
+        "--samples_per_plugin images=200"
     )
 
 
@@ -185,6 +186,16 @@ def evaluate(run, data):
     )
 
 
+@commands.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+def visualize(run):
+    """Draw what a run learned, as PNG and one page, into RUN/figures."""
+    from mixer_tf import visualize as drawing
+
+    page = drawing.visualize(run)
+    click.echo(f"open {page}")
+
+
 def _stem(flags):
     return pathlib.Path(flags["data"]).stem
 
@@ -213,19 +224,30 @@ def _prepare(names, flags, default_name):
         "seed": flags["seed"],
         "precision": flags["precision"],
         "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
-        "callbacks": _tensorboard,
+        "callbacks": lambda run: _tensorboard(run, data),
     }
     return data, recipe, out, options
 
 
-def _tensorboard(run):
+def _tensorboard(run, data):
     """What the commands show in TensorBoard."""
     import keras
 
     import callbacks
+    from mixer_tf.subject import sample
+    from mixer_tf.variants import VARIANTS
 
-    shown = [keras.callbacks.TensorBoard(run.folder, write_graph=False)]
-    return [*shown, callbacks.PatchProjections(run.folder)]
+    config, folder = run.config(), run.folder
+    images, labels = sample(data.test, config.input_shape[:2])
+    shown = [
+        keras.callbacks.TensorBoard(folder, write_graph=False),
+        callbacks.PatchProjections(folder),
+        callbacks.EmbeddingProjector(folder, images, labels, data.class_names),
+        callbacks.Throughput(folder, config.recipe["batch_size"]),
+        callbacks.Confusion(folder, images, labels, data.class_names),
+    ]
+    is_mixer = not isinstance(config.model, str) or config.model in VARIANTS
+    return [*shown, callbacks.TokenMixing(folder)] if is_mixer else shown
 
 
 def _free(path):
@@ -242,5 +264,6 @@ def _report(result, out):
         f"{result['model']} on {result['data']}: test accuracy "
         f"{100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} %, "
         f"{result['train_seconds']:.0f} s\n"
-        f"run: {out}\ncurves and filters: tensorboard --logdir {out}"
+        f"run: {out}\n"
+        f"curves and filters: tensorboard --logdir {out} --samples_per_plugin images=200"
     )
