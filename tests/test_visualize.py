@@ -1,0 +1,202 @@
+import json
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixer_tf import build, figures, shuffling, visualize
+from mixer_tf.cli import main
+from mixer_tf.recipe import Recipe
+from mixer_tf.runs import Run, RunConfig
+from mixer_tf.subject import NotHere, Subject, sample
+from mixer_tf.variants import MixerConfig
+
+SMALL = MixerConfig(2, 16, 8, 16, (4, 4))
+PICTURES = {
+    "projections.png",
+    "evolution.png",
+    "evolution.gif",
+    "token_mixing_block_0.png",
+    "token_mixing_block_1.png",
+    "mixing_distance.png",
+    "one_patch.png",
+    "curves.png",
+    "cost.png",
+    "confusion.png",
+    "mistakes.png",
+    "embedding.png",
+    "shuffles.png",
+}
+RESULT = {
+    "parameters": 1234,
+    "epochs": 3,
+    "test_accuracy": 0.5,
+    "test_standard_error": 0.01,
+    "test_pictures": 359,
+    "train_seconds": 12.0,
+    "device": "a processor",
+}
+
+
+def make_run(folder, model, ended=True):
+    """A run directory as training leaves it, without the training."""
+    names = tuple("0123456789")
+    config = RunConfig(model, (16, 16, 1), names, "digits", Recipe().to_dict(), 0, "float32", "")
+    run = Run.create(folder, config)
+    built = config.build()
+    built.save_weights(run.best_file)
+    columns = ("loss", "accuracy", "val_loss", "val_accuracy")
+    run.write_history([{"epoch": e, **dict.fromkeys(columns, 0.5 + 0.1 * e)} for e in range(3)])
+    if ended:
+        run.result_file.write_text(json.dumps(RESULT))
+    kernel = built.get_layer("stem").get_weights()[0]
+    kernels = np.stack([kernel * s for s in (0.5, 1.0, 2.0)]).astype("float16")
+    order = np.arange(kernel.shape[-1])
+    np.savez(run.folder / "patch_projections.npz", order=order, epochs=[0, 1, 2], kernels=kernels)
+    return run
+
+
+@pytest.fixture(scope="module")
+def mixer(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "small", SMALL)
+
+
+@pytest.fixture(scope="module")
+def page(mixer):
+    return visualize.visualize(mixer.folder).read_text("utf-8")
+
+
+def test_a_mixer_gets_every_figure(mixer, page):
+    out = mixer.folder / "figures"
+    assert {p.name for p in out.iterdir()} == PICTURES | {"index.html"}
+    assert set(re.findall(r'<img src="([^"]+)"', page)) == PICTURES
+    assert page.count("What would contradict it") == len(PICTURES)
+    assert "the model has 2 blocks" in page  # and so no third is drawn
+    assert "50.00 ± 1.00 % of 359" in page
+    for name in PICTURES:
+        with Image.open(out / name) as picture:
+            assert np.asarray(picture.convert("RGB")).std() > 5, name
+
+
+def test_a_convolutional_network_gets_what_it_has(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shuffling, "_MACS", 10)  # its short trainings take long to compile
+    run = make_run(tmp_path / "resnet", "resnet20", ended=False)
+    main(["visualize", str(run.folder)])
+    assert capsys.readouterr().out == f"open {run.folder / 'figures' / 'index.html'}\n"
+    drawn = {p.name for p in (run.folder / "figures").iterdir()}
+    assert drawn >= {"projections.png", "curves.png", "confusion.png", "embedding.png"}
+    assert not any(name.startswith(("token", "one_patch", "mixing", "cost")) for name in drawn)
+    text = (run.folder / "figures" / "index.html").read_text("utf-8")
+    assert text.count("the model is no Mixer") == 5
+    assert "the run has not ended" in text
+
+
+def test_what_is_missing_is_said_and_the_rest_drawn(mixer, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(mixer.folder, folder)
+    (folder / "patch_projections.npz").write_bytes(b"damaged")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "data": "/nowhere"}))
+    (folder / "figures" / "mistakes.png").write_bytes(b"of an older run")
+    text = visualize.visualize(folder).read_text("utf-8")
+    drawn = {p.name for p in (folder / "figures").iterdir()}
+    assert drawn >= {"projections.png", "mixing_distance.png", "curves.png"}
+    assert not drawn & {"evolution.png", "confusion.png", "mistakes.png", "shuffles.png"}
+    assert "no patch_projections.npz" in text
+    assert "There is no data &#x27;/nowhere&#x27;" in text
+
+
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys, content):
+    if content:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["visualize", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "figures").exists()
+
+
+def test_runs_beside_it_are_compared(mixer, monkeypatch):
+    twin = mixer.folder.parent / "twin"
+    twin.mkdir(exist_ok=True)
+    for name in ("config.json", "history.csv", "result.json"):
+        shutil.copy(mixer.folder / name, twin / name)
+    other = mixer.folder.parent / "other_data"
+    other.mkdir(exist_ok=True)
+    config = json.loads((mixer.folder / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "data": "cifar10"}))
+    (other / "result.json").write_text(json.dumps(RESULT))
+    (mixer.folder.parent / "damaged").mkdir(exist_ok=True)
+    for name in ("config.json", "result.json"):
+        (mixer.folder.parent / "damaged" / name).write_text("{")
+    assert [run["name"] for run in visualize._beside(Subject(mixer))] == ["small", "twin"]
+
+
+def test_sample_takes_every_class_of_a_sorted_split(digits):
+    order = np.argsort(digits.test.labels, kind="stable")
+    images, labels = sample(digits.test.take(order), (16, 16), count=50)
+    assert len(images) == 50
+    assert set(labels) == set(range(10))
+    larger, _ = sample(digits.test, (32, 24), count=5)
+    assert larger.shape == (5, 32, 24, 1)
+
+
+# ---- what the figures claim ----
+
+
+def test_one_patch_moves_one_token_until_tokens_mix(mixer, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(figures, "one_patch", lambda *given: seen.update(given=given))
+    monkeypatch.setattr(figures, "save", lambda *_: None)
+    visualize._one_patch(Subject(mixer), None)
+    picture, changed, panels = seen["given"]
+    assert np.argwhere((picture != changed).any(-1)).min(0).tolist() == [8, 8]
+    stem, tokens, whole, channels_alone, last = (difference for _, difference in panels)
+    moved = 2 * 4 + 2  # row 2, column 2 of the grid of 4 x 4
+    for difference in (stem, channels_alone):
+        assert difference.shape == (16, 16)
+        assert np.flatnonzero(difference.max(1) > 0).tolist() == [moved]
+    for difference in (tokens, whole, last):
+        assert np.all(difference.max(1) > 1e-6)
+    # The last panel is what the model itself makes of the change.
+    model = mixer.model()
+    reading = keras.Model(model.input, model.get_layer("block_1").output)
+    before, after = reading.predict(np.stack([picture, changed]).astype("float32"), verbose=0)
+    assert np.allclose(last, np.abs(after - before), atol=1e-4)
+
+
+def test_weights_carried_along_answer_permuted_pictures_alike():
+    model = build(MixerConfig(2, 8, 6, 8, (4, 2)), input_shape=(8, 12, 3), num_classes=4)
+    draws = np.random.default_rng(0)
+    model.set_weights([w + 0.3 * draws.normal(size=w.shape) for w in model.get_weights()])
+    images = draws.uniform(0, 255, (6, 8, 12, 3)).astype("float32")
+    before = model.predict(images, verbose=0)
+    shuffled = figures.shuffle_patches(images, (4, 2))
+    assert np.abs(model.predict(shuffled, verbose=0) - before).max() > 0.1
+    shuffling.carry_weights(model, (4, 2), seed=0)
+    assert np.allclose(model.predict(shuffled, verbose=0), before, atol=1e-4)
+
+
+def test_a_mixer_trains_the_same_on_permuted_patches(mixer, monkeypatch):
+    monkeypatch.setattr(shuffling, "_STEPS", 12)
+    examples, curves = shuffling.short_trainings(Subject(mixer))
+    as_it_is, patches, pixels = (np.array(curves[order]) for order in shuffling.ORDERS)
+    assert as_it_is[-1] < as_it_is[0]
+    assert np.allclose(patches, as_it_is, rtol=1e-3)
+    assert np.abs(pixels - as_it_is).max() > 0.01
+    assert len({example.tobytes() for example in examples.values()}) == 3
+
+
+def test_a_large_model_is_not_trained_for_a_figure(mixer, monkeypatch):
+    monkeypatch.setattr(shuffling, "_MACS", 10)
+    with pytest.raises(NotHere, match="take minutes"):
+        shuffling.short_trainings(Subject(mixer))
+
+
+def test_a_network_without_patches_is_given_some():
+    assert shuffling._patch_for((32, 32, 3)) == (4, 4)
+    assert shuffling._patch_for((9, 12, 3)) == (9, 3)
