@@ -8,8 +8,10 @@ import dataclasses
 import keras
 
 from mixer_tf.augment import Augmentation
+from mixer_tf.optimizers import with_rates
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb")
+_UNDECAYED = ["bias", "beta", "gamma"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Recipe:
     clip_norm: float = 1.0  # of all gradients together, 0 for none
     ema: float = 0.0  # momentum of the averaged weights that are evaluated and kept, 0 for none
     augmentation: Augmentation = Augmentation()
+    steps: int = 0  # updates in all, instead of epochs; 0: epochs count
+    warmup_steps: int = 0  # instead of warmup_epochs, at most a tenth of the run
+    accumulate: int = 1  # parts that a batch is computed in, where memory is short
+    recompute: bool = False  # blocks computed a second time instead of kept: less memory, slower
+    freeze: str = ""  # "stem", or "blocks": stem and blocks; what does not train
+    layer_decay: float = 1.0  # factor on the learning rate from each block to the one before it
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
@@ -43,6 +51,18 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1.")
+        for name in ("steps", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more.")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate is {self.accumulate}; give a number that divides batch_size, "
+                f"{self.batch_size}."
+            )
+        if self.freeze not in ("", "stem", "blocks"):
+            raise ValueError(f"freeze is {self.freeze!r}; give 'stem' or 'blocks'.")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; give a number in (0, 1].")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
         for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm"):
@@ -51,6 +71,27 @@ class Recipe:
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, 1).")
+
+    @property
+    def part_size(self):
+        """Pictures that pass through the model at once."""
+        return self.batch_size // self.accumulate
+
+    def in_epochs(self, pictures):
+        """The same recipe with `steps` and `warmup_steps` said in epochs.
+
+        Args:
+            pictures: number of training pictures. The run is rounded up to whole
+                passes over them.
+        """
+        updates = max(1, pictures // self.batch_size)  # in one epoch
+        epochs = -(-self.steps // updates) if self.steps else self.epochs
+        warmup = self.warmup_epochs
+        if self.warmup_steps:
+            warmup = min(self.warmup_steps / updates, epochs / 10)
+        return dataclasses.replace(
+            self, epochs=epochs, warmup_epochs=warmup, steps=0, warmup_steps=0
+        )
 
     def to_dict(self):
         """As plain values, for JSON."""
@@ -85,6 +126,19 @@ RECIPES = {
             shift=0.125, flip=True, rand_augment=2, cutmix=1.0, mix_probability=0.5
         ),
     ),
+    # Google's fine-tuning of its Mixers (google-research/vision_transformer), with 224 px pictures.
+    "finetune": Recipe(
+        steps=10_000,
+        warmup_steps=500,
+        batch_size=512,
+        optimizer="sgd",
+        learning_rate=0.03,
+        final_learning_rate=0.0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        clip_norm=1.0,
+        augmentation=Augmentation(shift=0.125, flip=True),
+    ),
 }
 
 
@@ -98,11 +152,12 @@ def make_schedule(recipe, steps_per_epoch):
 
     Args:
         recipe: gives epochs, peak, warm-up and form.
-        steps_per_epoch: batches in one pass over the pictures.
+        steps_per_epoch: batches, or parts of batches, in one pass over the pictures.
 
     Returns:
         A number, or a `keras.optimizers.schedules.LearningRateSchedule`.
     """
+    # Where gradients are accumulated, Keras asks for the rate of the part that completes a batch.
     warmup = int(recipe.warmup_epochs * steps_per_epoch)
     rest = max(1, recipe.epochs * steps_per_epoch - warmup)
     if recipe.schedule == "constant":
@@ -118,26 +173,40 @@ def make_schedule(recipe, steps_per_epoch):
     )
 
 
-def make_optimizer(recipe, steps_per_epoch):
+def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
     """The recipe's `keras.optimizers.Optimizer`, with schedule, decay, clipping and averaging.
 
     Biases and the scales of the norms are not decayed, as in Google's training.
+
+    Args:
+        recipe: a `Recipe`.
+        steps_per_epoch: as for `make_schedule`.
+        variables: those that will be trained; needed only with `rates`.
+        rates: share of the learning rate for each of them; all the same if left out.
     """
-    kinds = {
-        "adamw": lambda **k: keras.optimizers.AdamW(**k),
-        "adam": lambda **k: keras.optimizers.Adam(**k),
-        "sgd": lambda **k: keras.optimizers.SGD(momentum=0.9, **k),
-        "lamb": lambda **k: keras.optimizers.Lamb(**k),
-    }
-    optimizer = kinds[recipe.optimizer](
+    kind = {
+        "adamw": keras.optimizers.AdamW,
+        "adam": keras.optimizers.Adam,
+        "sgd": keras.optimizers.SGD,
+        "lamb": keras.optimizers.Lamb,
+    }[recipe.optimizer]
+    weight_decay = recipe.weight_decay
+    if rates:
+        decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
+        kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
+    momentum = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
+    optimizer = kind(
+        **momentum,
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
         learning_rate=make_schedule(recipe, steps_per_epoch),
-        weight_decay=recipe.weight_decay or None,
+        # AdamW refuses None, the others would decay by 0.0 in vain
+        weight_decay=weight_decay or (0.0 if recipe.optimizer == "adamw" else None),
         global_clipnorm=recipe.clip_norm or None,
         use_ema=bool(recipe.ema),
         ema_momentum=recipe.ema or 0.99,
     )
-    if recipe.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    if weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
     return optimizer
 
 

@@ -31,6 +31,7 @@ class RunConfig:
     seed: int
     precision: str
     command: str  # that makes the run again
+    pretrained: str = ""  # what the weights began from
 
     @property
     def num_classes(self):

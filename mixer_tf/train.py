@@ -8,11 +8,12 @@ import time
 import keras
 import numpy as np
 
-from mixer_tf import files, runtime, zoo
+from mixer_tf import files, finetune, runtime, zoo
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe, make_loss, make_optimizer
+from mixer_tf.recompute import recompute_blocks
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.state import KeepWeights, SaveState, load_state
 from mixer_tf.version import __version__
@@ -28,6 +29,7 @@ def train(
     image_size=None,
     seed=0,
     precision="auto",
+    pretrained="",
     command="",
     callbacks=lambda run: [],
     quiet=False,
@@ -45,6 +47,8 @@ def train(
             `input_size` says.
         seed: decides initial weights, order, augmentation and dropout.
         precision: one of `runtime.PRECISIONS`.
+        pretrained: weights to begin with, see `finetune.open_source`; the head
+            begins at zero.
         command: that makes the run again, for the record.
         callbacks: function of the `Run`, gives further Keras callbacks.
         quiet: no progress bar.
@@ -57,19 +61,22 @@ def train(
         Interrupted: Ctrl-C; the run can be resumed.
     """
     image_size = image_size or input_size(model, data)
+    input_shape = (*image_size, data.image_shape[2])
+    if pretrained:
+        model = finetune.adapted(model, input_shape, pretrained)
     config = RunConfig(
         model=model,
-        input_shape=(*image_size, data.image_shape[2]),
+        input_shape=input_shape,
         class_names=data.class_names,
         data=str(source or data.name),
-        recipe=recipe.to_dict(),
+        recipe=recipe.in_epochs(len(data.train)).to_dict(),
         seed=seed,
         precision=precision,
         command=command,
+        pretrained=str(pretrained),
     )
-    trainer = _Trainer(
-        config, data, quiet
-    )  # before a folder is made: what does not fit, shows here
+    # before a folder is made: what does not fit, shows here
+    trainer = _Trainer(config, data, quiet, load_pretrained=bool(pretrained))
     return trainer.fit(Run.create(out, config), callbacks)
 
 
@@ -96,7 +103,9 @@ def resume(out, data, *, callbacks=lambda run: [], quiet=False):
             f"{out} was trained on {len(config.class_names)} classes of {config.data}; the data "
             f"given has {len(data.class_names)} others."
         )
-    return _Trainer(config, data, quiet).fit(run, callbacks)
+    begun = run.state_file.exists()  # then its weights are in it
+    again = bool(config.pretrained) and not begun
+    return _Trainer(config, data, quiet, again).fit(run, callbacks)
 
 
 def input_size(model, data):
@@ -116,9 +125,10 @@ def has_convolutions(model):
 class _Trainer:
     """The model, compiled for a run, and its batches."""
 
-    def __init__(self, config, data, quiet):
+    def __init__(self, config, data, quiet, load_pretrained):
         self.config = config
         self.data = data
+        self.load_pretrained = load_pretrained
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
         self.steps_per_epoch = self._batches(0).steps_per_epoch
@@ -127,20 +137,39 @@ class _Trainer:
         self.runtime = runtime.choose(config.precision)
         with self.runtime.scope():
             self.model = config.build()
+            optimizer = self._prepare()
             self.model.compile(
-                optimizer=make_optimizer(self.recipe, self.steps_per_epoch),
+                optimizer=optimizer,
                 loss=make_loss(self.recipe),
                 metrics=["accuracy"],
                 jit_compile=self.runtime.jit_compile(has_convolutions(self.model)),
             )
+
+    def _prepare(self):
+        """What a recipe asks of the model before it is compiled; gives the optimizer."""
+        recipe, model = self.recipe, self.model
+        if self.load_pretrained:
+            finetune.load(model, self.config.pretrained)
+        if recipe.freeze:
+            finetune.freeze(model, recipe.freeze)
+        if recipe.recompute:
+            recompute_blocks(model)
+        if recipe.accumulate > 1 and self.runtime.replicas > 1:
+            raise ValueError(
+                f"accumulate is {recipe.accumulate}, but Keras cannot accumulate gradients over "
+                f"{self.runtime.replicas} replicas; leave it out, or use one device."
+            )
+        rates = []
+        if recipe.layer_decay < 1:
+            rates = finetune.layer_rates(model, recipe.layer_decay)
+        return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe
         return TrainingBatches(
             self.data.train,
             config.num_classes,
-            recipe.batch_size,
-            recipe.epochs,
+            recipe.part_size,
             recipe.augmentation,
             config.seed,
             config.input_shape[:2],
@@ -175,7 +204,7 @@ class _Trainer:
         )
         bar = Progress(
             self.config.model_name,
-            self.recipe.batch_size,
+            self.recipe.part_size,
             self.steps_per_epoch,
             self.recipe.epochs,
             step,
@@ -194,6 +223,7 @@ class _Trainer:
                 epochs=epoch + 1 if done else self.recipe.epochs,
                 validation_data=validation,
                 callbacks=[bar, KeepWeights(run, best), *averaging, saver, *callbacks],
+                shuffle=False,  # the batches come in the order of their steps
                 verbose=0,
             )
         finally:

@@ -1,0 +1,160 @@
+"""Starting a training from weights that exist: where they come from, what of them may change."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+
+from mixer_tf import npz, pretrained, stages, zoo
+from mixer_tf.checkpoints import ModelWeights, fill
+from mixer_tf.mixer import build_mixer
+from mixer_tf.resizing import resize
+from mixer_tf.runs import Run
+from mixer_tf.timm_weights import TimmFile
+from mixer_tf.variants import VARIANTS, MixerConfig
+
+_TOKENS = "MixerBlock_0/token_mixing/Dense_0/kernel"  # its shape is (tokens, tokens_mlp_dim)
+
+
+def open_source(source):
+    """Weights to begin with, as a context that gives a source for `checkpoints.fill`.
+
+    Args:
+        source: a Google `.npz`, a timm `.safetensors`, the folder of a run, or a
+            name in `pretrained.CHECKPOINTS`.
+
+    Raises:
+        ValueError: it is none of these, or cannot be read.
+    """
+    path = pathlib.Path(source)
+    if path.is_dir():
+        return contextlib.nullcontext(ModelWeights(Run.open(path).model()))
+    if path.suffix == ".npz":
+        return npz.NpzFile(path)
+    if path.suffix == ".safetensors":
+        return TimmFile(path)
+    if path.suffix or path.name != str(source):
+        raise ValueError(
+            f"{str(source)!r} is nothing to begin with; give a Google .npz, a timm .safetensors, "
+            f"the folder of a run, or one of: {', '.join(pretrained.CHECKPOINTS)}."
+        )
+    return npz.NpzFile(pretrained.fetch(str(source)))
+
+
+def adapted(model, input_shape, source):
+    """The model that takes a source's weights at a picture size.
+
+    Args:
+        model: a name in `MODELS`, or a `MixerConfig`.
+        input_shape: `(height, width, channels)` to train on.
+        source: as for `open_source`.
+
+    Returns:
+        `model` itself, or a `MixerConfig` with the larger `tokens_mlp_dim` that
+        Appendix C of the paper asks for where the picture is a whole multiple of
+        the one that the weights were trained on.
+
+    Raises:
+        ValueError: `model` is no Mixer, or the source cannot be read.
+    """
+    config = model if isinstance(model, MixerConfig) else VARIANTS.get(model)
+    if config is None:
+        raise ValueError(f"{model} is no Mixer; weights to begin with exist for Mixers only.")
+    with open_source(source) as weights:
+        if _TOKENS not in weights.shapes or len(weights.shapes[_TOKENS]) != 2:
+            return model  # `fill` will list what is missing
+        tokens, units = weights.shapes[_TOKENS]
+    rows, columns = config.token_grid(input_shape)
+    if tokens == rows * columns:
+        return model
+    side = _side(tokens, source)
+    whole = not (rows % side or columns % side)
+    units *= (rows // side) * (columns // side) if whole else 1
+    if units == config.tokens_mlp_dim:
+        return model
+    return dataclasses.replace(config, tokens_mlp_dim=units)
+
+
+def load(model, source):
+    """Fill a Mixer from a source, for training on other classes.
+
+    The head is set to zero, as in the paper's fine-tuning; token-mixing weights of
+    another picture size are resized.
+
+    Args:
+        model: a Mixer built from what `adapted` gave.
+        source: as for `open_source`.
+
+    Raises:
+        ValueError: the weights do not fit; the model is left as it was.
+    """
+    with open_source(source) as weights:
+        config, shape = stages.config_of(model), tuple(model.input_shape[1:])
+        rows, columns = config.token_grid(shape)
+        tokens, units = weights.shapes.get(_TOKENS, (rows * columns, 0))
+        if tokens == rows * columns:
+            fill(model, weights, head="drop")
+            return
+        side = _side(tokens, source)
+        height, width = config.patch_size
+        small = build_mixer(
+            dataclasses.replace(config, tokens_mlp_dim=units),
+            (side * height, side * width, shape[2]),
+            stages.num_classes(model),
+        )
+        fill(small, weights, head="drop")
+    fill(model, ModelWeights(resize(small, shape)))
+
+
+def _side(tokens, source):
+    """Rows, and columns, of the square grid that a number of tokens makes."""
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise ValueError(
+            f"{source} is for {tokens} tokens, no square, and so cannot be brought to another "
+            "picture size; give the --image-size it was trained on."
+        )
+    return side
+
+
+FREEZABLE = ("stem", "blocks")
+
+
+def freeze(model, upto):
+    """Keep the first layers of a Mixer as they are while the rest trains.
+
+    Args:
+        model: a Mixer, not yet compiled.
+        upto: `"stem"`, or `"blocks"`: the stem and all blocks, so that only the
+            last norm and the head train.
+
+    Raises:
+        ValueError: `upto` is neither, or the model is no Mixer.
+    """
+    if upto not in FREEZABLE:
+        raise ValueError(zoo.unknown("part to freeze", upto, FREEZABLE))
+    frozen = [model.get_layer("stem")] if stages.blocks(model) else []
+    frozen += stages.blocks(model) if upto == "blocks" else []
+    for layer in frozen:
+        layer.trainable = False
+
+
+def layer_rates(model, decay):
+    """Share of the learning rate for each trainable variable, falling towards the input.
+
+    The head and the last norm get 1, the last block `decay`, the one before it
+    `decay`^2 ..., the stem the smallest (Clark et al. 2020, ELECTRA; BEiT).
+
+    Args:
+        model: a Mixer.
+        decay: in (0, 1].
+
+    Returns:
+        A list of numbers in the order of `model.trainable_variables`.
+    """
+    blocks = stages.blocks(model)
+    shares = {}
+    for depth, layer in enumerate([model.get_layer("stem"), *blocks]):
+        share = decay ** (len(blocks) + 1 - depth)
+        shares |= {id(variable): share for variable in layer.trainable_variables}
+    return [shares.get(id(variable), 1.0) for variable in model.trainable_variables]

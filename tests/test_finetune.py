@@ -1,0 +1,366 @@
+import dataclasses
+import functools
+import hashlib
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import keras
+import numpy as np
+import pytest
+import reference_mixer
+
+import mixer_tf
+from mixer_tf import finetune, pretrained
+from mixer_tf.optimizers import with_rates
+from mixer_tf.recipe import RECIPES, Recipe, make_optimizer, make_schedule
+from mixer_tf.recompute import recompute_blocks
+from mixer_tf.resizing import resize
+from mixer_tf.runs import Run
+from mixer_tf.stages import config_of
+from mixer_tf.train import resume, train
+
+CONFIG = mixer_tf.MixerConfig(2, 16, 8, 32, (4, 4))
+PLAIN = Recipe(epochs=2, batch_size=32, warmup_epochs=0, weight_decay=0.0, label_smoothing=0.0)
+
+
+def build(classes=3, size=(8, 8, 3), **changes):
+    keras.utils.set_random_seed(0)
+    return mixer_tf.build(dataclasses.replace(CONFIG, **changes), size, classes)
+
+
+def batch(count=16, size=(8, 8, 3)):
+    draws = np.random.default_rng(0)
+    labels = np.eye(3, dtype="float32")[draws.integers(0, 3, count)]
+    return draws.uniform(0, 255, (count, *size)).astype("float32"), labels
+
+
+def weights(model):
+    return [np.asarray(v).copy() for v in model.trainable_variables]
+
+
+def step(model, optimizer, images, labels, parts=1):
+    """Train one update, in parts; give the weights before and after."""
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile=False)
+    before = weights(model)
+    for i in range(parts):
+        model.train_on_batch(images[i::parts], labels[i::parts])
+    return before, weights(model)
+
+
+def test_googles_recipe():
+    recipe = RECIPES["finetune"]
+    assert (recipe.steps, recipe.warmup_steps, recipe.batch_size) == (10_000, 500, 512)
+    assert (recipe.optimizer, recipe.learning_rate, recipe.clip_norm) == ("sgd", 0.03, 1.0)
+    assert recipe.weight_decay == recipe.final_learning_rate == 0
+    recipe = recipe.in_epochs(45_000)
+    assert (recipe.epochs, recipe.steps, recipe.warmup_steps) == (115, 0, 0)  # 87 updates each
+    schedule = make_schedule(recipe, 87)
+    assert float(schedule(0)) == 0
+    assert float(schedule(250)) == pytest.approx(0.015, rel=0.01)
+    assert float(schedule(500)) == pytest.approx(0.03, rel=1e-3)
+    assert float(schedule(10_005)) == pytest.approx(0, abs=1e-6)
+    assert make_optimizer(recipe, 87).momentum == 0.9
+    short = dataclasses.replace(RECIPES["finetune"], steps=0, epochs=2).in_epochs(45_000)
+    assert (short.epochs, short.warmup_epochs) == (2, 0.2)  # the warm-up never fills the run
+
+
+def test_recipes_that_cannot_be():
+    for wrong in (
+        {"accumulate": 0},
+        {"accumulate": 3, "batch_size": 32},
+        {"freeze": "head"},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.1},
+        {"steps": -1},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Recipe(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_accumulated_parts_are_one_batch(kind):
+    images, labels = batch()
+    recipe = dataclasses.replace(PLAIN, optimizer=kind, batch_size=16, schedule="constant")
+    _, whole = step(build(), make_optimizer(recipe, 4), images, labels)
+    recipe = dataclasses.replace(recipe, accumulate=4)
+    assert recipe.part_size == 4
+    before, parts = step(build(), make_optimizer(recipe, 16), images, labels, parts=4)
+    for a, b, start in zip(whole, parts, before):
+        assert np.allclose(a, b, atol=2e-5)
+        assert not np.array_equal(b, start)
+
+
+def test_accumulation_counts_updates_for_the_schedule():
+    variable = keras.Variable([1.0])
+    rates = {}
+    for parts in (1, 4):
+        recipe = dataclasses.replace(PLAIN, epochs=4, warmup_epochs=1, accumulate=parts)
+        optimizer = make_optimizer(recipe, steps_per_epoch=10 * parts)
+        optimizer.build([variable])
+        rates[parts] = []
+        for _ in range(40):
+            for _ in range(parts):
+                optimizer.apply([keras.ops.ones(1)], [variable])
+            rates[parts].append(float(optimizer.learning_rate))
+    assert np.allclose(rates[1], rates[4], rtol=0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_layer_rates_scale_the_update_itself(kind):
+    images, labels = batch()
+    model = build()
+    rates = finetune.layer_rates(model, 0.5)
+    assert sorted(set(rates)) == [0.125, 0.25, 0.5, 1.0]  # stem, block 0, block 1, norm and head
+    recipe = dataclasses.replace(
+        PLAIN, optimizer=kind, learning_rate=0.01, schedule="constant", weight_decay=0.1
+    )
+    _, even = step(build(), make_optimizer(recipe, 4), images, labels)
+    optimizer = make_optimizer(recipe, 4, model.trainable_variables, rates)
+    before, scaled = step(model, optimizer, images, labels)
+    for start, a, b, rate, v in zip(before, even, scaled, rates, model.trainable_variables):
+        # the first update of both is linear in the learning rate, but for the product of decay
+        # and update, which Keras does not form either
+        assert np.allclose(b - start, rate * (a - start), atol=3e-7), v.path
+
+
+def test_adamw_with_rates_equals_the_closed_form():
+    keras.utils.set_random_seed(0)
+    start, gradient = np.array([1.0, -2.0], "float32"), np.array([0.3, -4.0], "float32")
+    variable = keras.Variable(start)
+    kind = with_rates(keras.optimizers.AdamW, [0.25], [0.1])
+    optimizer = kind(learning_rate=0.01, weight_decay=0.0)
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    rate = 0.01 * 0.25
+    # at the first step both moments, corrected, are the gradient and its square
+    expected = start - rate * 0.1 * start - rate * gradient / (np.abs(gradient) + 1e-7)
+    assert np.allclose(np.asarray(variable), expected, atol=1e-7)
+    with pytest.raises(ValueError, match="1 variables and is to train 2"):
+        kind(weight_decay=0.0).build([keras.Variable([1.0]), keras.Variable([1.0])])
+
+
+@pytest.mark.parametrize(("upto", "fixed"), [("stem", ["stem"]), ("blocks", ["stem", "block"])])
+def test_frozen_layers_stay(upto, fixed):
+    model = build()
+    finetune.freeze(model, upto)
+    held = {v.path: np.asarray(v).copy() for v in model.weights}
+    images, labels = batch()
+    optimizer = make_optimizer(
+        PLAIN, 4, model.trainable_variables, finetune.layer_rates(model, 0.5)
+    )
+    step(model, optimizer, images, labels)
+    for variable in model.weights:
+        stays = variable.path.split("/")[0].split("_")[0] in fixed
+        assert np.array_equal(np.asarray(variable), held[variable.path]) == stays, variable.path
+
+
+def test_freezing_what_is_no_mixer():
+    with pytest.raises(ValueError, match="no Mixer"):
+        finetune.freeze(mixer_tf.build("resnet20"), "stem")
+    with pytest.raises(ValueError, match="part to freeze"):
+        finetune.freeze(build(), "head")
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_recomputed_blocks_learn_the_same(jit):
+    images, labels = batch()
+    results = []
+    for recomputed in (False, True):
+        model = build()
+        if recomputed:
+            recompute_blocks(model)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            jit_compile=jit,
+        )
+        losses = [model.train_on_batch(images, labels) for _ in range(3)]
+        results.append([*losses, *weights(model)])
+    for a, b in zip(*results):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+def test_recomputing_under_dropout_is_refused():
+    for changes in ({"dropout": 0.1}, {"stochastic_depth": 0.1}):
+        with pytest.raises(ValueError, match="dropout"):
+            recompute_blocks(build(**changes))
+
+
+def test_recomputing_lowers_the_peak_of_memory():
+    if keras.backend.backend() != "tensorflow" or not os.path.exists("/proc/self/status"):
+        pytest.skip("measured with TensorFlow on Linux")
+    program = (
+        "import re, sys, numpy as np, keras, mixer_tf\n"
+        "from mixer_tf.recompute import recompute_blocks\n"
+        "def peak():\n"
+        "    status = open('/proc/self/status').read()\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
+        "model = mixer_tf.build(mixer_tf.MixerConfig(6, 64, 32, 256, (4, 4)), (32, 32, 3), 3)\n"
+        "if sys.argv[1] == 'on': recompute_blocks(model)\n"
+        "model.compile('sgd', 'mse', jit_compile=False)\n"
+        "x, y = np.zeros((256, 32, 32, 3), 'float32'), np.zeros((256, 3), 'float32')\n"
+        "model.train_on_batch(x[:2], y[:2]); before = peak()\n"
+        "model.train_on_batch(x, y); print(peak() - before)\n"
+    )
+    peaks = {}
+    for mode in ("off", "on"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, mode], capture_output=True, text=True, check=True
+        )
+        peaks[mode] = int(done.stdout.split()[-1])
+    assert peaks["on"] < 0.5 * peaks["off"]
+
+
+@pytest.fixture
+def google(tmp_path):
+    """A Google file for `CONFIG` at 8x8 pixels, 7 classes."""
+    path = tmp_path / "google.npz"
+    np.savez(path, **reference_mixer.random_weights(2, 16, 4, 8, 32, (4, 4), 7))
+    return path
+
+
+def test_starting_from_a_file_sets_the_head_to_zero(google):
+    model = build(classes=3)
+    finetune.load(model, google)
+    assert not np.asarray(model(batch()[0])).any()
+    full = mixer_tf.load_npz(build(classes=7), google)
+    assert np.array_equal(
+        model.get_layer("block_1").get_weights()[3], full.get_layer("block_1").get_weights()[3]
+    )
+
+
+@pytest.mark.parametrize("size", [(16, 16, 3), (16, 8, 3), (12, 20, 3)])
+def test_starting_at_another_picture_size(google, size):
+    config = finetune.adapted(CONFIG, size, google)
+    model = mixer_tf.build(config, size, 3)
+    finetune.load(model, google)
+    expected = resize(mixer_tf.load_npz(build(classes=7), google), size)
+    for name in ("stem", "block_0", "block_1", "pre_head_layer_norm"):
+        for a, b in zip(
+            model.get_layer(name).get_weights(), expected.get_layer(name).get_weights()
+        ):
+            assert np.array_equal(a, b)
+    assert config_of(model) == config_of(expected)
+
+
+def test_sources_that_are_none(tmp_path, google):
+    with pytest.raises(ValueError, match="nothing to begin with"):
+        finetune.open_source(tmp_path / "weights.bin")
+    with pytest.raises(ValueError, match="mixer_b16_in21k"):
+        finetune.open_source("mixer_b16_in22k")
+    with pytest.raises(ValueError, match="holds no run"):
+        finetune.open_source(tmp_path)
+    with pytest.raises(ValueError, match="no Mixer"):
+        finetune.adapted("resnet20", (32, 32, 3), google)
+    np.savez(tmp_path / "w.npz", **reference_mixer.random_weights(1, 8, 6, 4, 8, (4, 4), 2))
+    with pytest.raises(ValueError, match="6 tokens"):
+        finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "w.npz")
+
+
+@pytest.fixture
+def no_jit(monkeypatch):
+    """Compiling takes longer than the few steps of these runs."""
+    monkeypatch.setattr("mixer_tf.runtime.Runtime.jit_compile", lambda *_: False)
+
+
+def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, no_jit):
+    plain = dataclasses.replace(PLAIN, epochs=1, batch_size=80)
+    train(CONFIG, tiny_data, plain, tmp_path / "a", quiet=True)
+    recipe = dataclasses.replace(
+        plain, accumulate=2, recompute=True, layer_decay=0.8, freeze="stem"
+    )
+    options = {"pretrained": tmp_path / "a", "quiet": True}
+    train(CONFIG, tiny_data, recipe, tmp_path / "b", **options)
+    run = Run.open(tmp_path / "b")
+    assert run.config().pretrained == str(tmp_path / "a")
+    stems = [Run.open(tmp_path / name).model().get_layer("stem").get_weights() for name in "ab"]
+    # the source is the best epoch of the run, and what is frozen keeps its weights
+    for a, b in zip(*stems):
+        assert np.array_equal(a, b)
+    # stopped before the first state was written: the weights are loaded again
+    for file in (run.state_file, run.result_file, run.best_file):
+        file.unlink()
+    assert resume(tmp_path / "b", tiny_data, quiet=True)["epochs"] == 1
+    assert np.array_equal(
+        Run.open(tmp_path / "b").model().get_layer("stem").get_weights()[0], stems[0][0]
+    )
+
+
+def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(tmp_path, tiny_data, google, no_jit):
+    gray = reference_mixer.random_weights(2, 16, 4, 8, 32, (4, 4), 7)
+    gray["stem/kernel"] = gray["stem/kernel"][:, :, :1]
+    np.savez(google, **gray)
+    recipe = dataclasses.replace(PLAIN, epochs=1)
+    result = train(CONFIG, tiny_data, recipe, tmp_path / "r", pretrained=google, quiet=True)
+    assert result["input_shape"] == [16, 16, 1]
+    assert Run.open(tmp_path / "r").config().model.tokens_mlp_dim == 32  # 16x16 is 2 x 2 of 8x8
+    with pytest.raises(ValueError, match="does not fit"):
+        train("mixer_nano", tiny_data, recipe, tmp_path / "s", pretrained=google, quiet=True)
+    assert not (tmp_path / "s").exists()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, google, monkeypatch):
+    """A server on this machine that offers the file as the checkpoint `mixer_test`."""
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/google.npz"
+        known = {"mixer_test": pretrained.Checkpoint("mixer_b16", url, 7)}
+        monkeypatch.setattr(pretrained, "CHECKPOINTS", known)
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+        yield server
+        server.shutdown()
+
+
+def test_a_known_checkpoint_is_fetched_once_and_keeps_its_hash(server, google):
+    path = pretrained.fetch("mixer_test")
+    assert path.read_bytes() == google.read_bytes()
+    kept = path.with_name("mixer_test.npz.sha256").read_text().strip()
+    assert kept == hashlib.sha256(google.read_bytes()).hexdigest()
+    model = build()
+    finetune.load(model, "mixer_test")
+    google.rename(google.with_name("gone"))
+    assert pretrained.fetch("mixer_test") == path  # without the server
+
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="not the file seen before"):
+        pretrained.fetch("mixer_test")
+    path.unlink()
+    google.write_bytes(b"another")
+    with pytest.raises(ValueError, match="not the file seen before"):
+        pretrained.fetch("mixer_test")
+    assert not path.exists()
+
+
+def test_offline_says_where_to_put_the_file(server, google, tmp_path):
+    google.rename(google.with_name("gone"))
+    with pytest.raises(ValueError, match="put it at") as caught:
+        pretrained.fetch("mixer_test")
+    message = str(caught.value)
+    assert "\n" not in message
+    path = re.search(r"put it at (.*)\.$", message)[1]
+    assert path == str(tmp_path / "home" / "mixer_tf" / "mixer_test.npz")
+    google.with_name("gone").rename(path)
+    assert str(pretrained.fetch("mixer_test")) == path
+    with pytest.raises(ValueError, match="mixer_test"):
+        pretrained.fetch("mixer_tast")
+
+
+def test_addresses():
+    known = pretrained.CHECKPOINTS
+    assert len(known) == 6
+    for name, checkpoint in known.items():
+        assert checkpoint.model in mixer_tf.MODELS
+        assert name.startswith(checkpoint.model)
+        assert checkpoint.url.startswith("https://storage.googleapis.com/mixer_models/")
