@@ -247,6 +247,38 @@ def _read_all(path, files, read, archive):
         return list(pool.map(open_one, files.items()))
 
 
+def read_pictures(source, image_shape):
+    """Pictures without classes, decoded as those of a data set are.
+
+    Args:
+        source: a picture, or a folder, in which every picture counts.
+        image_shape: `(height, width, channels)` that they are brought to; one
+            channel is grey.
+
+    Yields:
+        The path of each picture and the picture, `[height, width, channels]` uint8.
+
+    Raises:
+        ValueError: there is none, or one cannot be read; the message names it.
+    """
+    source = pathlib.Path(source)
+    if not source.exists():
+        raise ValueError(f"There is no picture or folder {str(source)!r}.")
+    files = _folder_files(source) if source.is_dir() else {(source.name,): source}
+    if not files:
+        raise ValueError(f"{source} holds no pictures ({', '.join(_PICTURES)}).")
+    *size, channels = image_shape
+
+    def read(picture):
+        picture = _resized(ImageOps.exif_transpose(picture).convert("RGB"), size)
+        if channels == 1:
+            return np.asarray(picture.convert("L"))[..., None]
+        return np.asarray(picture)
+
+    for parts, file in files.items():  # one by one: a folder may be larger than memory
+        yield file, _read_all(source, {parts: file}, read, None)[0]
+
+
 def _resized(picture, image_size):
     """A picture at `(height, width)`, bilinear with antialiasing."""
     height, width = image_size
