@@ -1,5 +1,6 @@
 """The commands. Everything heavy is imported by the command that needs it."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -21,9 +22,7 @@ def main(arguments=None):
     except click.exceptions.Abort:
         _stop("stopped", 130)
     except click.ClickException as error:
-        _stop(error.format_message(), 2)
-    except KeyboardInterrupt:
-        _stop("stopped; the same command with --resume goes on from here", 130)
+        _stop(error.format_message(), 130 if isinstance(error, _Stopped) else 2)
     except (ValueError, OSError) as error:
         if os.environ.get("MIXER_TF_TRACEBACK"):
             raise
@@ -57,6 +56,21 @@ def _stop(message, code):
 @click.version_option(__version__, prog_name="mixer_tf")
 def commands():
     """MLP-Mixer for Keras: train it, compare it, look inside it."""
+
+
+class _Stopped(click.ClickException):
+    """Ctrl-C during a training whose state has been saved; exit code 130, as shells expect."""
+
+
+@contextlib.contextmanager
+def _resumable(out):
+    """Say how to go on where a training is stopped."""
+    from mixer_tf.state import Interrupted
+
+    try:
+        yield
+    except Interrupted as error:
+        raise _Stopped(f"stopped and saved; --resume --out {out} goes on from here") from error
 
 
 def _training_flags(command):
@@ -126,10 +140,11 @@ def train(model, **flags):
     data, recipe, out, options = _prepare([model], flags, f"{_stem(flags)}-{model}")
     from mixer_tf import train as trainer
 
-    if flags["resume"]:
-        result = trainer.resume(out, data, callbacks=options["callbacks"])
-    else:
-        result = trainer.train(model, data, recipe, out, **options)
+    with _resumable(out):
+        if flags["resume"]:
+            result = trainer.resume(out, data, callbacks=options["callbacks"])
+        else:
+            result = trainer.train(model, data, recipe, out, **options)
     _report(result, out)
 
 
@@ -150,7 +165,8 @@ def compare(names, more, **flags):
     data, recipe, out, options = _prepare(names, flags, f"compare-{_stem(flags)}")
     from mixer_tf import compare as comparing
 
-    comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
+    with _resumable(out):
+        comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
     click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
     click.echo(
         f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out} "

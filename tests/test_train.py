@@ -16,6 +16,7 @@ from mixer_tf import MixerConfig, Run
 from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Recipe
+from mixer_tf.runtime import Runtime
 from mixer_tf.state import Interrupted
 from mixer_tf.train import input_size, resume, train
 
@@ -26,6 +27,13 @@ RECIPE = Recipe(
     warmup_epochs=1,
     augmentation=Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5),
 )
+
+
+@pytest.fixture(autouse=True)
+def _without_xla(request, monkeypatch):
+    """Compiling takes longer than these trainings; the tests that need it ask for it."""
+    if "compiled" not in request.keywords:
+        monkeypatch.setattr(Runtime, "jit_compile", lambda self, has_convolutions: False)
 
 
 def weights(run, which="last"):
@@ -62,7 +70,9 @@ def straight(tmp_path_factory, digits):
         test=digits.test.take(slice(0, 60)),
     )
     out = tmp_path_factory.mktemp("runs") / "straight"
-    result = train(SMALL, small, RECIPE, out, seed=5, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runtime, "jit_compile", lambda self, has_convolutions: False)
+        result = train(SMALL, small, RECIPE, out, seed=5, quiet=True)
     return out, small, result
 
 
@@ -95,11 +105,18 @@ def test_result_is_that_of_the_best_weights(straight):
     np.testing.assert_allclose(validation["accuracy"], result["best_val_accuracy"], atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_same_seed_same_weights(straight, tmp_path):
-    out, data, result = straight
-    again = train(SMALL, data, RECIPE, tmp_path / "again", seed=5, quiet=True)
-    assert_same(weights(out), weights(tmp_path / "again"))
-    assert again["test_loss"] == result["test_loss"]
+    """Also as it really runs, with the step compiled."""
+    _, data, _ = straight
+    a = train(SMALL, data, RECIPE, tmp_path / "a", seed=5, quiet=True)
+    b = train(SMALL, data, RECIPE, tmp_path / "b", seed=5, quiet=True)
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert a["test_loss"] == b["test_loss"]
+
+
+def test_another_seed_other_weights(straight, tmp_path):
+    out, data, _ = straight
     short = dataclasses.replace(RECIPE, epochs=1)
     train(SMALL, data, short, tmp_path / "other", seed=6, quiet=True)
     other = weights(tmp_path / "other")
@@ -209,7 +226,7 @@ def test_a_damaged_state_is_refused(straight, tmp_path):
 
 def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     """A real process, a real signal; then the same command with --resume."""
-    command = [sys.executable, "-m", "mixer_tf", "train", "--model", "mixer_nano"]
+    command = [sys.executable, "-m", "mixer_tf", "train", "--model", "resnet20"]
     command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
@@ -218,7 +235,7 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "--resume goes on from here" in errors.splitlines()[-1]
+    assert f"--resume --out {tmp_path / 'run'} goes on" in errors.splitlines()[-1]
     run = Run.open(tmp_path / "run")
     epochs = len(run.history()["epoch"])
     assert 1 <= epochs < 40
