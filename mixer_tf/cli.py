@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import json
 import os
 import pathlib
 import shlex
@@ -101,6 +102,21 @@ def _training_flags(command):
             default="auto",
             show_default=True,
             help="auto, float32, mixed_float16 or mixed_bfloat16.",
+        ),
+        click.option(
+            "--pretrained",
+            help="Weights to begin with: a Google .npz, a timm .safetensors, a run, or a name "
+            "such as mixer_b16_in21k.",
+        ),
+        click.option("--freeze", help="What does not train: stem, or blocks (with the stem)."),
+        click.option(
+            "--layer-decay", type=float, help="Factor on the learning rate from block to block."
+        ),
+        click.option(
+            "--accumulate", type=click.IntRange(1), help="Parts to compute each batch in."
+        ),
+        click.option(
+            "--recompute", is_flag=True, default=None, help="Less memory for deep Mixers, slower."
         ),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
@@ -212,6 +228,75 @@ def visualize(run):
     click.echo(f"open {page}")
 
 
+@commands.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes named.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: a list of objects.")
+def predict(run, pictures, top, as_json):
+    """Name the likeliest classes of pictures, or of all pictures in folders."""
+    from mixer_tf.runs import Run
+
+    opened = Run.open(run)
+    names = opened.config().class_names
+    _load_backend()
+    from mixer_tf import predict as predicting
+
+    answers = predicting.predict(opened.model(), names, pictures, top)
+    if as_json:
+        click.echo(json.dumps(list(answers), indent=2, ensure_ascii=False))
+        return
+    for answer in answers:
+        click.echo(answer["picture"])
+        for row in answer["top"]:
+            click.echo(f"  {100 * row['probability']:6.2f} %  {row['class']}")
+
+
+@commands.command()
+@click.argument("source", type=click.Path(path_type=pathlib.Path))
+@click.argument("target", type=click.Path(path_type=pathlib.Path))
+@click.option("--model", help="A Mixer's name from `models`; a run knows its own.")
+@click.option("--classes", type=click.IntRange(0), help="Of a .weights.h5; by default published.")
+@click.option("--image-size", type=click.IntRange(1), help="By default the published one.")
+def convert(source, target, model, classes, image_size):
+    """Convert weights between Google's, timm's and Keras's files.
+
+    SOURCE is an .npz (Google), a .safetensors (timm), a .weights.h5 (Keras) or a
+    run; TARGET is an .npz or a .weights.h5.
+    """
+    _load_backend()
+    from mixer_tf import convert as converting
+
+    built = converting.convert(source, target, model, classes, image_size)
+    click.echo(f"{target}: {built.name}, {built.count_params():,} weights")
+
+
+@commands.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.option("--format", "form", default="saved_model", help="saved_model, onnx or tflite.")
+@click.option("--precision", default="float32", help="float32; for tflite also float16 or int8.")
+@click.option("--out", type=click.Path(path_type=pathlib.Path), help="By default within RUN.")
+def export(run, form, precision, out):
+    """Write a run's model for another runtime."""
+    from mixer_tf.runs import Run
+
+    opened = Run.open(run)
+    config = opened.config()
+    _load_backend()
+    from mixer_tf import export as exporting
+
+    endings = {"saved_model": "saved_model", "onnx": "model.onnx"}
+    out = out or run / endings.get(form, f"model-{precision}.tflite")
+    examples = None
+    if precision == "int8":
+        from mixer_tf.data import load_data
+
+        data = load_data(config.data, config.input_shape[:2], seed=config.seed)
+        examples = exporting.examples(data.train, config.input_shape[:2])
+    exporting.export(opened.model(), out, form, precision, examples)
+    click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")
+
+
 def _stem(flags):
     return pathlib.Path(flags["data"]).stem
 
@@ -227,7 +312,10 @@ def _prepare(names, flags, default_name):
     name = flags["recipe"] or default_recipe(_stem(flags))
     if name not in RECIPES:
         raise ValueError(zoo.unknown("recipe", name, RECIPES))
-    changes = {k: flags[k] for k in ("epochs", "batch_size", "optimizer") if flags[k] is not None}
+    fields = [field.name for field in dataclasses.fields(RECIPES[name])]
+    changes = {k: flags[k] for k in fields if flags.get(k) is not None}
+    if "epochs" in changes:
+        changes["steps"] = 0  # of a recipe that counts in steps
     recipe = dataclasses.replace(RECIPES[name], **changes)
     from mixer_tf.data import load_data
 
@@ -239,6 +327,7 @@ def _prepare(names, flags, default_name):
         "image_size": size,
         "seed": flags["seed"],
         "precision": flags["precision"],
+        "pretrained": flags["pretrained"] or "",
         "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
         "callbacks": lambda run: _tensorboard(run, data),
     }
@@ -250,6 +339,7 @@ def _tensorboard(run, data):
     import keras
 
     import callbacks
+    from mixer_tf.recipe import Recipe
     from mixer_tf.subject import sample
     from mixer_tf.variants import VARIANTS
 
@@ -259,7 +349,7 @@ def _tensorboard(run, data):
         keras.callbacks.TensorBoard(folder, write_graph=False),
         callbacks.PatchProjections(folder),
         callbacks.EmbeddingProjector(folder, images, labels, data.class_names),
-        callbacks.Throughput(folder, config.recipe["batch_size"]),
+        callbacks.Throughput(folder, Recipe.from_dict(config.recipe).part_size),
         callbacks.Confusion(folder, images, labels, data.class_names),
     ]
     is_mixer = not isinstance(config.model, str) or config.model in VARIANTS

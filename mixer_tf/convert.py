@@ -1,0 +1,86 @@
+"""Weights from one kind of file to another: Google's, timm's, Keras's and a run's."""
+
+import math
+import pathlib
+import warnings
+
+from mixer_tf import files, npz, zoo
+from mixer_tf.checkpoints import fill, save_npz
+from mixer_tf.runs import Run
+from mixer_tf.timm_weights import TimmFile
+from mixer_tf.variants import VARIANTS
+
+_MOST_CLASSES = 100_000  # ImageNet-21k has 21,843; a model is built before the weights are read
+
+
+def convert(source, target, model=None, num_classes=None, image_size=None):
+    """Convert the weights of a Mixer.
+
+    Args:
+        source: a Google `.npz`, a timm `.safetensors`, a Keras `.weights.h5`, or
+            the folder of a run.
+        target: an `.npz` or `.weights.h5` to write; an existing one is replaced.
+        model: name of the Mixer in `MODELS`; a run knows its own.
+        num_classes: width of the head in a `.weights.h5`; the model's published
+            one if left out. The other files tell it themselves.
+        image_size: height and width in pixels that the weights are for, where it
+            is not the model's published size.
+
+    Returns:
+        The model that was converted.
+
+    Raises:
+        ValueError: a kind of file is unknown, or the weights do not fit the model.
+    """
+    source, target = pathlib.Path(source), pathlib.Path(target)
+    if not target.name.endswith((".npz", ".weights.h5")):
+        raise ValueError(
+            f"{target} is no file to write; give a name ending in .npz or .weights.h5."
+        )
+    if source.is_dir():
+        built = Run.open(source).model()
+    else:
+        if model is None:
+            raise ValueError(f"{source} does not say of which Mixer it is; give --model.")
+        if model not in VARIANTS:
+            raise ValueError(zoo.unknown("Mixer", model, VARIANTS))
+        built = _read(source, model, num_classes, image_size)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".npz":
+        save_npz(built, target)
+    else:
+        with files.replacing(target) as beside:
+            built.save_weights(beside)
+    return built
+
+
+def _read(source, model, num_classes, image_size):
+    height, width, channels = zoo.find(model).input_shape
+    if image_size:
+        height = width = image_size
+    if source.name.endswith(".weights.h5"):
+        if not source.is_file():
+            raise ValueError(f"There is no file {str(source)!r}.")
+        built = zoo.build(model, (height, width, channels), num_classes)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what does not fit, raises as well
+                built.load_weights(source)
+        except (OSError, KeyError, ValueError) as error:
+            words = " ".join(str(error).split())
+            raise ValueError(
+                f"{source} does not fit {model} with {built.output_shape[-1]} classes at "
+                f"{height}x{width}; give --classes and --image-size ({words[:200]})."
+            ) from error
+        return built
+    kinds = {".npz": npz.NpzFile, ".safetensors": TimmFile}
+    if source.suffix not in kinds:
+        raise ValueError(
+            f"{source} is no file to read; give an .npz, a .safetensors, a .weights.h5 or a run."
+        )
+    with kinds[source.suffix](source) as weights:
+        classes = math.prod(weights.shapes.get("head/bias", (0,)))
+        if classes > _MOST_CLASSES:
+            raise ValueError(f"{source} has a head of {classes:,} classes, which nothing real has.")
+        channels = (*weights.shapes.get("stem/kernel", ()), channels)[2:3][0]
+        return fill(zoo.build(model, (height, width, channels), classes), weights)
