@@ -1,0 +1,32 @@
+"""The same tests on JAX, in a process of their own: a backend is chosen once, at the import."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+CHOSEN = [
+    "test_layers.py",
+    "test_mixer.py",
+    "test_batches.py::test_a_batch_is_a_function_of_seed_and_step",
+    "test_train.py::test_stopped_and_resumed_equals_undisturbed[3]",
+]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
+@pytest.mark.skipif("KERAS_BACKEND" in os.environ, reason="one backend was asked for")
+def test_on_jax():
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CHOSEN],
+        cwd=HERE,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    assert " passed" in result.stdout
