@@ -1,0 +1,188 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference_mixer
+
+import mixer_tf
+from mixer_tf import cli
+from mixer_tf.convert import convert
+from mixer_tf.runs import Run, RunConfig
+from mixer_tf.timm_weights import load_timm
+
+HERE = pathlib.Path(__file__).parent
+
+
+def weights_of(path):
+    with np.load(path) as file:
+        return {name: file[name].tobytes() for name in file.files}
+
+
+def test_npz_to_keras_and_back_keeps_every_byte(tmp_path):
+    weights = reference_mixer.random_weights(2, 128, 64, 64, 128, (9, 9), 6)
+    np.savez(tmp_path / "in.npz", **weights)
+    h5, back = str(tmp_path / "w.weights.h5"), str(tmp_path / "new" / "out.npz")
+    cli.main(["convert", str(tmp_path / "in.npz"), h5, "--model", "mixer_cifar_2"])
+    cli.main(["convert", h5, back, "--model", "mixer_cifar_2", "--classes", "6"])
+    assert weights_of(back) == weights_of(tmp_path / "in.npz")
+
+
+def test_a_run_knows_its_model(tmp_path):
+    config = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
+    described = RunConfig(config, (8, 8, 1), ("a", "b"), "digits", {}, 0, "float32", "")
+    run = Run.create(tmp_path / "run", described)
+    model = described.build()
+    model.save_weights(run.best_file)
+    convert(run.folder, tmp_path / "out.npz")
+    mixer_tf.save_npz(model, tmp_path / "direct.npz")
+    assert weights_of(tmp_path / "out.npz") == weights_of(tmp_path / "direct.npz")
+
+
+def test_what_cannot_be_converted(tmp_path, capsys):
+    np.savez(tmp_path / "w.npz", **reference_mixer.random_weights(1, 8, 4, 4, 8, (4, 4), 3))
+    np.savez(tmp_path / "wide.npz", **{"head/bias": np.zeros(200_000, "float32")})
+    known = ["--model", "mixer_nano"]
+    for words, arguments in {
+        "give --model": ["w.npz", "o.npz"],
+        "no Mixer 'resnet20'": ["w.npz", "o.npz", "--model", "resnet20"],
+        "name ending in": ["w.npz", "o.keras", *known],
+        "no file to read": ["w.bin", "o.npz", *known],
+        "There is no file": ["no.weights.h5", "o.npz", *known],
+        "200,000 classes": ["wide.npz", "o.npz", *known],
+        "does not fit": ["w.npz", "o.npz", *known],
+    }.items():
+        arguments = [str(tmp_path / a) if "." in a else a for a in arguments]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["convert", *arguments])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.npz", "wide.npz"]
+
+
+SIZES = {"blocks": 2, "channels": 24, "patch": 8, "size": 32, "classes": 7}
+CONFIG = mixer_tf.MixerConfig(2, 24, 12, 96, (8, 8), activation="gelu")
+
+
+def timm_state(seed=0):
+    """A state dict as timm names it, with random weights in PyTorch's layout."""
+    draws = np.random.default_rng(seed)
+    shapes = {"stem.proj.weight": (24, 3, 8, 8), "stem.proj.bias": (24,)}
+    for i in range(2):
+        shapes |= {f"blocks.{i}.norm{j}.{k}": (24,) for j in (1, 2) for k in ("weight", "bias")}
+        for mlp, width, hidden in (("mlp_tokens", 16, 12), ("mlp_channels", 24, 96)):
+            shapes[f"blocks.{i}.{mlp}.fc1.weight"] = (hidden, width)
+            shapes[f"blocks.{i}.{mlp}.fc1.bias"] = (hidden,)
+            shapes[f"blocks.{i}.{mlp}.fc2.weight"] = (width, hidden)
+            shapes[f"blocks.{i}.{mlp}.fc2.bias"] = (width,)
+    shapes |= {"norm.weight": (24,), "norm.bias": (24,), "head.weight": (7, 24), "head.bias": (7,)}
+    return {name: draws.normal(0, 0.3, shape).astype("float32") for name, shape in shapes.items()}
+
+
+def test_timm_names_and_layout(tmp_path):
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    state = timm_state()
+    save_file(state, tmp_path / "w.safetensors")
+    model = load_timm(mixer_tf.build(CONFIG, (32, 32, 3), 7), tmp_path / "w.safetensors")
+    block = model.get_layer("block_1")
+    assert np.array_equal(
+        np.asarray(model.get_layer("stem").kernel),
+        state["stem.proj.weight"].transpose(2, 3, 1, 0),
+    )
+    assert np.array_equal(
+        np.asarray(block.token_mixing.dense_0.kernel), state["blocks.1.mlp_tokens.fc1.weight"].T
+    )
+    assert np.array_equal(np.asarray(block.layer_norm_1.gamma), state["blocks.1.norm2.weight"])
+
+    del state["norm.bias"]
+    save_file({**state, "extra": np.ones(2, "float32")}, tmp_path / "x.safetensors")
+    with pytest.raises(
+        ValueError, match=r"missing 1: pre_head_layer_norm/bias; unknown 1: 'extra'"
+    ):
+        load_timm(model, tmp_path / "x.safetensors")
+    state = timm_state()
+    state["head.bias"][0] = np.nan
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="NaN"):
+        load_timm(model, tmp_path / "x.safetensors")
+    save_file({**timm_state(), "head.bias": np.zeros(7, "int32")}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="int32"):
+        load_timm(model, tmp_path / "x.safetensors")
+
+
+def test_hostile_safetensors(tmp_path):
+    pytest.importorskip("safetensors")
+    model = mixer_tf.build(CONFIG, (32, 32, 3), 7)
+    declared = {
+        "head.bias": {"dtype": "F32", "shape": [50_000, 50_000], "data_offsets": [0, 10**10]}
+    }
+    header = json.dumps(declared).encode()
+    for content in (b"", b"x" * 100, len(header).to_bytes(8, "little") + header, b"\xff" * 8):
+        (tmp_path / "w.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match="no readable .safetensors") as caught:
+            load_timm(model, tmp_path / "w.safetensors")
+        assert "\n" not in str(caught.value)
+
+
+TORCH = os.environ.get("MIXER_TF_TORCH_PYTHON", sys.executable)
+TIMM = """
+import sys, types
+try:
+    import torchvision
+except ImportError:  # timm imports it for its data sets alone
+    from importlib.machinery import ModuleSpec
+    class Names(type):
+        def __getattr__(cls, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return name
+    class Stub(types.ModuleType):
+        __path__ = []
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return Names(name, (), {})
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            return ModuleSpec(name, self) if name.split(".")[0] == "torchvision" else None
+        def create_module(self, spec):
+            return Stub(spec.name)
+        def exec_module(self, module):
+            pass
+    sys.meta_path.append(Finder())
+try:
+    import timm, torch
+    from timm.models.mlp_mixer import MlpMixer
+    from safetensors.torch import save_file
+except ImportError as error:
+    sys.exit(f"SKIP {error}")
+import numpy as np
+torch.manual_seed(0)
+model = MlpMixer(num_classes=7, img_size=32, patch_size=8, num_blocks=2, embed_dim=24,
+                 mlp_ratio=(0.5, 4.0)).eval()
+with torch.no_grad():
+    for value in model.parameters():
+        value.add_(0.2 * torch.randn_like(value))
+    images = np.random.default_rng(1).uniform(0, 255, (3, 32, 32, 3)).astype("float32")
+    logits = model(torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2).float())
+save_file(model.state_dict(), sys.argv[1] + "/w.safetensors")
+np.savez(sys.argv[1] + "/expected.npz", images=images, logits=logits.numpy())
+"""
+
+
+def test_logits_equal_timms(tmp_path):
+    """timm runs in a process of its own; MIXER_TF_TORCH_PYTHON names the Python that has it."""
+    pytest.importorskip("safetensors")
+    done = subprocess.run([TORCH, "-c", TIMM, tmp_path], capture_output=True, text=True)
+    if done.returncode and "SKIP" in done.stderr:
+        pytest.skip(f"needs torch and timm ({done.stderr.strip()[-80:]})")
+    assert done.returncode == 0, done.stderr[-1500:]
+    model = load_timm(mixer_tf.build(CONFIG, (32, 32, 3), 7), tmp_path / "w.safetensors")
+    with np.load(tmp_path / "expected.npz") as expected:
+        difference = np.abs(np.asarray(model(expected["images"])) - expected["logits"]).max()
+    assert difference < 1e-4

@@ -1,0 +1,137 @@
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+
+import mixer_tf
+from mixer_tf import cli
+from mixer_tf.export import examples, export, size_on_disk
+from mixer_tf.recipe import Recipe
+from mixer_tf.runs import Run
+from mixer_tf.train import train
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="models are exported on TensorFlow"
+)
+onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(p) for p in ("tf2onnx", "onnx", "onnxruntime")),
+    reason="needs tf2onnx, onnx and onnxruntime",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, digits):
+    """A small Mixer trained on the digits."""
+    config = mixer_tf.MixerConfig(2, 48, 24, 96, (4, 4))
+    recipe = Recipe(epochs=10, batch_size=64, warmup_epochs=1, learning_rate=4e-3)
+    folder = tmp_path_factory.mktemp("export") / "run"
+    train(config, digits, recipe, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return Run.open(run).model()
+
+
+@pytest.fixture(scope="module")
+def pictures(digits):
+    """All digits, the model's own logits and the right classes."""
+    splits = (digits.train, digits.validation, digits.test)
+    labels = np.concatenate([s.labels for s in splits])
+    return np.concatenate([s.images for s in splits]).astype("float32"), labels
+
+
+def run_tflite(path, images):
+    """Logits from TFLite's own interpreter, picture by picture."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter  # noqa: N806
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert (into["dtype"], out["dtype"]) == (np.float32, np.float32)
+    logits = []
+    for image in images:
+        interpreter.set_tensor(into["index"], image[None])
+        interpreter.invoke()
+        logits.append(interpreter.get_tensor(out["index"])[0])
+    return np.array(logits)
+
+
+def test_saved_model_loads_without_keras(model, pictures, tmp_path):
+    import tensorflow as tf
+
+    images = pictures[0][:5]
+    loaded = tf.saved_model.load(str(export(model, tmp_path / "saved", "saved_model")))
+    assert np.abs(loaded.serve(images).numpy() - np.asarray(model(images))).max() < 1e-4
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+    assert size_on_disk(tmp_path / "saved") > 4 * model.count_params()
+
+
+@onnx
+def test_onnx_agrees(model, pictures, tmp_path):
+    import onnxruntime
+
+    path = export(model, tmp_path / "model.onnx", "onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for images in (pictures[0][:1], pictures[0][:7]):  # any number of pictures
+        logits = session.run(None, {session.get_inputs()[0].name: images})[0]
+        assert np.abs(logits - np.asarray(model(images))).max() < 1e-4
+
+
+def test_onnx_without_its_packages(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tf2onnx onnx"):
+        export(model, tmp_path / "model.onnx", "onnx")
+
+
+def test_tflite_agrees(model, pictures, digits, tmp_path):
+    images, labels = pictures
+    expected = model.predict(images, verbose=0)
+    accuracy = np.mean(expected.argmax(axis=1) == labels)
+    assert accuracy > 0.9
+    sizes = {}
+    for precision in ("float32", "float16", "int8"):
+        path = tmp_path / f"{precision}.tflite"
+        export(model, path, "tflite", precision, examples(digits.train, (16, 16)))
+        sizes[precision] = size_on_disk(path)
+        logits = run_tflite(path, images)
+        if precision == "float32":
+            assert np.abs(logits - expected).max() < 1e-4
+        assert abs(np.mean(logits.argmax(axis=1) == labels) - accuracy) < 0.01, precision
+    assert sizes["float32"] > 1.4 * sizes["float16"] > 1.4 * sizes["int8"] * 0.8
+
+
+def test_what_cannot_be_exported(model, tmp_path):
+    path = tmp_path / "model"
+    for words, arguments in {
+        "no format 'torch'": ("torch",),
+        "no precision 'int4'": ("tflite", "int4"),
+        "float16 is for tflite": ("onnx", "float16"),
+        "needs examples": ("tflite", "int8"),
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            export(model, path, *arguments)
+    path.mkdir()
+    with pytest.raises(ValueError, match="exists"):
+        export(model, path, "saved_model")
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    config = mixer_tf.MixerConfig(1, 8, 4, 8, (4, 4))
+    with pytest.raises(ValueError, match="float32"):
+        export(mixer_tf.build(config, (8, 8, 3), 2), tmp_path / "b", "saved_model")
+
+
+def test_command(run, tmp_path, capsys):
+    out = tmp_path / "d.tflite"
+    cli.main(["export", str(run), "--format", "tflite", "--precision", "int8", "--out", str(out)])
+    assert "d.tflite" in capsys.readouterr().out
+    assert out.stat().st_size > 1000
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", str(run), "--format", "tflite", "--out", str(out)])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"mixer_tf: {out} exists; give another name.\n"
