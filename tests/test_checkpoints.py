@@ -220,6 +220,17 @@ def test_large_declarations_cost_nothing(tmp_path):
     assert int(peak) < 4e6, "opening such a file must not allocate what it declares"
 
 
+@pytest.mark.parametrize(
+    "text", ["{'descr': '<f4', 'shape': (((", "-" * 9000 + "1", "{}", "\xff", "{'descr': [0]}", "'"]
+)
+def test_headers_that_are_no_headers(tmp_path, text):
+    header = text.encode("latin1").ljust(9999) + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("head/bias.npy", content)
+    refused(small(), tmp_path / "w.npz", "'head/bias' is no readable numpy array")
+
+
 def test_path_out_of_the_archive_is_an_unknown_name(tmp_path):
     folder = tmp_path / "deep" / "er"
     folder.mkdir(parents=True)

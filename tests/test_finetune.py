@@ -14,7 +14,7 @@ import pytest
 import reference_mixer
 
 import mixer_tf
-from mixer_tf import finetune, pretrained
+from mixer_tf import cli, finetune, pretrained
 from mixer_tf.optimizers import with_rates
 from mixer_tf.recipe import RECIPES, Recipe, make_optimizer, make_schedule
 from mixer_tf.recompute import recompute_blocks
@@ -355,6 +355,28 @@ def test_offline_says_where_to_put_the_file(server, google, tmp_path):
     assert str(pretrained.fetch("mixer_test")) == path
     with pytest.raises(ValueError, match="mixer_test"):
         pretrained.fetch("mixer_tast")
+
+
+def test_flags_reach_the_training(monkeypatch, tmp_path):
+    seen = {}
+
+    def stop(model, data, recipe, out, **options):
+        seen.update(recipe=recipe, **options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("mixer_tf.train.train", stop)
+    flags = "--freeze stem --layer-decay 0.75 --accumulate 4 --recompute --batch-size 64 --epochs 3"
+    start = ["train", "--recipe", "finetune", "--pretrained", "mixer_b16_in21k"]
+    with pytest.raises(SystemExit):
+        cli.main([*start, "--out", str(tmp_path / "r"), *flags.split()])
+    recipe = seen["recipe"]
+    assert seen["pretrained"] == "mixer_b16_in21k"
+    assert (recipe.freeze, recipe.layer_decay, recipe.accumulate) == ("stem", 0.75, 4)
+    assert recipe.recompute
+    assert (recipe.epochs, recipe.steps, recipe.batch_size) == (3, 0, 64)
+    with pytest.raises(SystemExit):
+        cli.main([*start, "--out", str(tmp_path / "r")])
+    assert seen["recipe"] == RECIPES["finetune"]
 
 
 def test_addresses():
