@@ -9,14 +9,13 @@ import dataclasses
 import io
 import os
 import pathlib
-import zipfile
-from concurrent import futures
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from mixer_tf import pictures
 
 NAMES = ("digits", "cifar10", "cifar100")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -96,14 +95,14 @@ def _load(source, image_size, seed):
         found = [path for path in local if path.exists()]
         if not found:
             return (source, *_keras_datasets(source))
-        return (source, *_pictures(found[0], image_size, seed))
+        return (source, *_class_folders(found[0], image_size, seed))
     path = pathlib.Path(source)
     if not path.exists():
         raise ValueError(
             f"There is no data {source!r}: it is neither a name ({', '.join(NAMES)}) "
             "nor a folder or .zip of class folders."
         )
-    return (path.stem, *_pictures(path, image_size, seed))
+    return (path.stem, *_class_folders(path, image_size, seed))
 
 
 def _digits(seed):
@@ -111,9 +110,9 @@ def _digits(seed):
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    pictures = np.round(digits.images * (255 / 16)).astype("uint8")
+    scans = np.round(digits.images * (255 / 16)).astype("uint8")
     # Enlarged because 8x8 leaves too few patches to mix: at 16x16, patches of 4 make 16 tokens.
-    images = np.stack([np.asarray(_resized(Image.fromarray(p), (16, 16))) for p in pictures])
+    images = np.stack([np.asarray(pictures.resized(Image.fromarray(p), (16, 16))) for p in scans])
     everything = Split(images[..., None], digits.target.astype("int64"))
     train, test = _hold_out(everything, 0.2, seed=0)  # fixed: one test set whatever the seed
     return train, test, [str(n) for n in digits.target_names]
@@ -139,9 +138,9 @@ def _keras_datasets(name):
     return Split(x, labels), Split(x_test, labels_test), names
 
 
-def _pictures(path, image_size, seed):
+def _class_folders(path, image_size, seed):
     """Train and test from class folders, of a folder or a zip."""
-    files = _zip_files(path) if path.is_file() else _folder_files(path)
+    files = pictures.find(path)
     if "train" in {parts[0] for parts in files}:
         train = {parts[1:]: file for parts, file in files.items() if parts[0] == "train"}
         test = {parts[1:]: file for parts, file in files.items() if parts[0] == "test"}
@@ -160,9 +159,8 @@ def _pictures(path, image_size, seed):
     if strangers:
         raise ValueError(f"{path}: test/ has classes that train/ lacks: {', '.join(strangers)}.")
 
-    opener = zipfile.ZipFile(path) if path.is_file() else contextlib.nullcontext()
-    with opener as archive:
-        size = _common_size(path, {**train, **test}, image_size, archive)
+    with pictures.open_all(path) as archive:
+        size = _common_size(path, (train, test), image_size, archive)
         train_split = _decode(path, train, class_names, size, archive)
         if test:
             return train_split, _decode(path, test, class_names, size, archive), class_names
@@ -170,42 +168,9 @@ def _pictures(path, image_size, seed):
     return train_split, test_split, class_names
 
 
-def _folder_files(path):
-    """{parts of the relative path: path} of every picture below a folder."""
-    files = {}
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(_PICTURES) and not name.startswith("."):
-                file = pathlib.Path(folder, name)
-                files[file.relative_to(path).parts] = file
-    return files
-
-
-def _zip_files(path):
-    """{parts: member name} of every picture in a zip, without a single folder around them all."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no readable zip file ({error}).") from error
-    pictures = [n for n in names if n.lower().endswith(_PICTURES) and "__MACOSX" not in n]
-    files = {tuple(pathlib.PurePosixPath(n).parts): n for n in pictures}
-    roots = {parts[0] for parts in files}
-    if len(roots) == 1 and all(len(parts) > 2 for parts in files):
-        files = {parts[1:]: name for parts, name in files.items()}
-    return files
-
-
-def _common_size(path, files, image_size, archive):
+def _common_size(path, parts, image_size, archive):
     """`(height, width)` of all pictures where they agree, else `image_size`."""
-
-    def read(picture):
-        width, height = picture.size
-        rotated = picture.getexif().get(0x0112, 1) >= 5  # EXIF: orientations 5 to 8 lie on a side
-        return (width, height) if rotated else (height, width)
-
-    sizes = _read_all(path, files, read, archive)
+    sizes = [size for files in parts for size in pictures.sizes(path, files, archive)]
     if len(set(sizes)) == 1:
         return sizes[0]
     if image_size is None:
@@ -219,72 +184,10 @@ def _common_size(path, files, image_size, archive):
 
 def _decode(path, files, class_names, size, archive):
     """Every picture as uint8 RGB of one size, `[N, H, W, 3]`, and its class."""
-
-    def read(picture):
-        return np.asarray(_resized(ImageOps.exif_transpose(picture).convert("RGB"), size))
-
-    images = _read_all(path, files, read, archive)
     number = {name: i for i, name in enumerate(class_names)}
     labels = [number[parts[0]] for parts in files]
-    return Split(np.stack(images), np.array(labels, "int64"))
-
-
-def _read_all(path, files, read, archive):
-    """`read(picture)` of every file, in their order."""
-
-    def open_one(item):
-        parts, file = item
-        try:
-            # A member is read whole, so that threads do not share the archive's position.
-            stream = io.BytesIO(archive.read(file)) if archive else file
-            with Image.open(stream) as picture:
-                return read(picture)
-        except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
-            reason = "its content is no known picture format or is damaged"
-            raise ValueError(f"{path}: {'/'.join(parts)} cannot be read: {reason}.") from error
-
-    with futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        return list(pool.map(open_one, files.items()))
-
-
-def read_pictures(source, image_shape):
-    """Pictures without classes, decoded as those of a data set are.
-
-    Args:
-        source: a picture, or a folder, in which every picture counts.
-        image_shape: `(height, width, channels)` that they are brought to; one
-            channel is grey.
-
-    Yields:
-        The path of each picture and the picture, `[height, width, channels]` uint8.
-
-    Raises:
-        ValueError: there is none, or one cannot be read; the message names it.
-    """
-    source = pathlib.Path(source)
-    if not source.exists():
-        raise ValueError(f"There is no picture or folder {str(source)!r}.")
-    files = _folder_files(source) if source.is_dir() else {(source.name,): source}
-    if not files:
-        raise ValueError(f"{source} holds no pictures ({', '.join(_PICTURES)}).")
-    *size, channels = image_shape
-
-    def read(picture):
-        picture = _resized(ImageOps.exif_transpose(picture).convert("RGB"), size)
-        if channels == 1:
-            return np.asarray(picture.convert("L"))[..., None]
-        return np.asarray(picture)
-
-    for parts, file in files.items():  # one by one: a folder may be larger than memory
-        yield file, _read_all(source, {parts: file}, read, None)[0]
-
-
-def _resized(picture, image_size):
-    """A picture at `(height, width)`, bilinear with antialiasing."""
-    height, width = image_size
-    if picture.size == (width, height):
-        return picture
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+    images = np.stack(pictures.pixels(path, files, size, archive))
+    return Split(images, np.array(labels, "int64"))
 
 
 def _hold_out(split, fraction, seed):

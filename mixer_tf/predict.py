@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from mixer_tf.data import read_pictures
+from mixer_tf.pictures import read_pictures
 
 _BATCH = 32
 

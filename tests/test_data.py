@@ -121,6 +121,16 @@ def test_pictures_of_different_sizes_need_one(picture_folder):
     assert data.image_shape == (10, 12, 3)
 
 
+def test_a_test_picture_of_another_size_is_noticed(picture_folder):
+    """Also under the name of a training picture."""
+    root = picture_folder(below="train")
+    for name in ("cat", "dog"):
+        (root / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(root / "test" / name / "0.png")
+    with pytest.raises(ValueError, match="2 different sizes"):
+        load_data(root)
+
+
 def test_pictures_of_one_size_keep_it(picture_folder):
     assert load_data(picture_folder(), image_size=(64, 64)).image_shape == (8, 8, 3)
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 import mixer_tf
 from mixer_tf import cli
-from mixer_tf.data import read_pictures
+from mixer_tf.pictures import read_pictures
 from mixer_tf.predict import predict
 from mixer_tf.runs import Run, RunConfig
 
