@@ -41,7 +41,7 @@ class Confusion(keras.callbacks.Callback):
             return
         from sklearn.metrics import confusion_matrix
 
-        chances = layers.probabilities(layers.answers(self.model, self.images))
+        chances = layers.probabilities(layers.answers(layers.reader(self.model), self.images))
         said, sure = chances.argmax(-1), chances.max(-1)
         names = self.class_names
         matrix = confusion_matrix(self.labels, said, labels=np.arange(len(names)))

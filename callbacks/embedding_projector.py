@@ -67,8 +67,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         layers.check_pictures(self.model, self.images, self.labels, self.class_names)
         try:
             outputs = [self.model.get_layer(self.layer).output, self.model.outputs[0]]
-            # Both from one pass; only the graph is new, the weights are the model's.
-            self._both = keras.Model(self.model.inputs[0], outputs)
+            self._both = layers.reader(self.model, outputs)  # both from one pass
         except (AttributeError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"The output of {self.layer!r} cannot be read ({error}): the model must be "

@@ -85,27 +85,49 @@ def kernel(model, path):
     return np.asarray(weights[0], "float32")
 
 
-def answers(model, images, batch_size=128):
-    """What a model answers to pictures, outside of `fit`'s own loop.
-
-    The model is called directly: `predict` would compile a function of its own,
-    which takes longer than the few pictures here.
+def reader(model, outputs=None):
+    """A model of one's own that shares the weights, so that `fit` finds its model as it left it.
 
     Args:
-        model: any Keras model of one input, with one output or a list of them.
-        images: `[N, H, W, channels]`.
+        model: any Keras model of one input.
+        outputs: symbolic outputs; the model's own if left out.
 
     Returns:
-        `[N, ...]` float32, or a list of them.
+        A functional model, or the model itself where it is not functional.
     """
-    parts = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size], "float32")
-        answer = model(batch, training=False)
-        several = isinstance(answer, (list, tuple))
-        parts.append([np.asarray(a).astype("float32") for a in (answer if several else [answer])])
-    joined = [np.concatenate(part) for part in zip(*parts)]
-    return joined if several else joined[0]
+    import keras
+
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        return model
+    made = keras.Model(model.inputs[0], model.outputs[0] if outputs is None else outputs)
+    made.jit_compile = False  # XLA compiles for longer than these few pictures take
+    return made
+
+
+def answers(reading, images, batch_size=50):
+    """What a model answers to pictures.
+
+    Args:
+        reading: what `reader` gave.
+        images: `[N, H, W, channels]`.
+        batch_size: pictures at once; small ones stay in the processor's cache.
+
+    Returns:
+        `[N, ...]` float32, or a list of them for several outputs.
+    """
+    images = np.asarray(images, "float32")
+    count = len(images)
+    # Whole batches only: another shape would be compiled anew.
+    images = np.concatenate([images, np.repeat(images[-1:], -count % batch_size, axis=0)])
+    if getattr(reading, "inputs", None):
+        found = reading.predict(images, batch_size=batch_size, verbose=0)
+    else:  # not functional: its own `predict` may belong to others
+        starts = range(0, len(images), batch_size)
+        parts = [reading(images[i : i + batch_size], training=False) for i in starts]
+        found = np.concatenate([np.asarray(part) for part in parts])
+    if isinstance(found, (list, tuple)):
+        return [np.asarray(part)[:count].astype("float32") for part in found]
+    return np.asarray(found)[:count].astype("float32")
 
 
 def check_pictures(model, images, labels, class_names):
