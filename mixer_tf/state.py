@@ -117,6 +117,9 @@ class SaveState(keras.callbacks.Callback):
 class KeepWeights(keras.callbacks.Callback):
     """Keeps the weights of the best validation accuracy, and those evaluated last.
 
+    Of epochs with the same accuracy, which is common on small validation sets,
+    the one of the lowest loss counts as the best.
+
     It acts while the evaluated weights are in the model, before the state of the
     epoch is saved: a run that dies in between repeats the epoch and writes the
     same files again. In the list it stands before `SwapEMAWeights`, which takes
@@ -124,19 +127,19 @@ class KeepWeights(keras.callbacks.Callback):
 
     Args:
         run: a `Run`.
-        best: highest validation accuracy so far.
+        best: (accuracy, -loss) on validation data of the best epoch so far.
     """
 
-    def __init__(self, run, best=-1.0):
+    def __init__(self, run, best=(-1.0, 0.0)):
         super().__init__()
         self.run = run
         self.best = best
 
     def on_test_end(self, logs=None):
         _save_weights(self.model, self.run.last_file)
-        accuracy = float(logs["accuracy"])
-        if accuracy > self.best:
-            self.best = accuracy
+        reached = (float(logs["accuracy"]), -float(logs["loss"]))
+        if reached > self.best:
+            self.best = reached
             _save_weights(self.model, self.run.best_file)
 
 

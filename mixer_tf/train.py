@@ -211,7 +211,7 @@ class _Trainer:
             self.quiet,
         )
         averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
-        best = max((row["val_accuracy"] for row in history), default=-1.0)
+        ranks = [(row["val_accuracy"], -row["val_loss"]) for row in history]
         validation = EvaluationBatches(
             self.data.validation, self.config.num_classes, image_size=self.config.input_shape[:2]
         )
@@ -222,7 +222,13 @@ class _Trainer:
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else self.recipe.epochs,
                 validation_data=validation,
-                callbacks=[bar, KeepWeights(run, best), *averaging, saver, *callbacks],
+                callbacks=[
+                    bar,
+                    KeepWeights(run, max(ranks, default=(-1.0, 0.0))),
+                    *averaging,
+                    saver,
+                    *callbacks,
+                ],
                 shuffle=False,  # the batches come in the order of their steps
                 verbose=0,
             )

@@ -17,7 +17,7 @@ from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Recipe
 from mixer_tf.runtime import Runtime
-from mixer_tf.state import Interrupted
+from mixer_tf.state import Interrupted, KeepWeights
 from mixer_tf.train import input_size, resume, train
 
 SMALL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1, stochastic_depth=0.1)
@@ -103,6 +103,20 @@ def test_result_is_that_of_the_best_weights(straight):
         predict_logits(Run.open(out).model(), data.validation, 10), data.validation.labels
     )
     np.testing.assert_allclose(validation["accuracy"], result["best_val_accuracy"], atol=1e-6)
+
+
+def test_of_equal_accuracies_the_lower_loss_is_kept(tmp_path):
+    run = Run(tmp_path)
+    keep = KeepWeights(run)
+    keep.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]))
+    kept = []
+    evaluations = [(0.5, 2.0), (0.9, 1.0), (0.9, 1.1), (0.9, 0.8), (0.7, 0.1)]
+    for epoch, (accuracy, loss) in enumerate(evaluations):
+        keep.model.set_weights([np.array([[epoch]])])
+        keep.on_test_end({"accuracy": accuracy, "loss": loss})
+        keep.model.load_weights(run.best_file)
+        kept.append(int(keep.model.get_weights()[0][0, 0]))
+    assert kept == [0, 1, 1, 3, 3]
 
 
 @pytest.mark.compiled
