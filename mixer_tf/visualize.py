@@ -304,7 +304,8 @@ _FIGURES = [
         "After the paper's Figure 4: the first steps of three short trainings on the same "
         "pictures in three orders of pixels. With its initial weights permuted alike, a Mixer "
         "on permuted patches and pixels within them takes exactly the same course; with all "
-        "pixels permuted it does not. A convolutional network notices both.",
+        "pixels permuted it does not. A convolutional network notices both. So few steps show "
+        "that courses differ, not yet which ends better.",
         "for a Mixer, a second line that leaves the first by more than rounding.",
     ),
 ]
