@@ -26,7 +26,9 @@ def run(tmp_path_factory, digits):
     config = mixer_tf.MixerConfig(2, 48, 24, 96, (4, 4))
     recipe = Recipe(epochs=10, batch_size=64, warmup_epochs=1, learning_rate=4e-3)
     folder = tmp_path_factory.mktemp("export") / "run"
-    train(config, digits, recipe, folder, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:  # compiling takes longer than these few steps
+        patch.setattr("mixer_tf.runtime.Runtime.jit_compile", lambda *_: False)
+        train(config, digits, recipe, folder, quiet=True)
     return folder
 
 
