@@ -306,6 +306,8 @@ def _prepare(names, flags, default_name):
     if flags["resume"] and not flags["out"]:
         raise ValueError("--resume needs --out, the folder of the run to go on with.")
     out = flags["out"] or _free(pathlib.Path("runs") / default_name)
+    if flags["resume"]:
+        flags = {**flags, **_begun(out, names)}
     _load_backend()
     from mixer_tf.recipe import RECIPES, default_recipe
 
@@ -332,6 +334,18 @@ def _prepare(names, flags, default_name):
         "callbacks": lambda run: _tensorboard(run, data),
     }
     return data, recipe, out, options
+
+
+def _begun(out, names):
+    """Data and seed that a run to be resumed began with: they decide which pictures train."""
+    from mixer_tf.runs import Run
+
+    runs = [Run(folder) for folder in (out, *(out / name for name in names))]
+    for run in runs:
+        if run.config_file.exists():
+            config = run.config()
+            return {"data": config.data, "seed": config.seed}
+    return {}
 
 
 def _tensorboard(run, data):

@@ -139,7 +139,7 @@ def test_compare_then_evaluate_then_resume(tmp_path, picture_folder):
     result = run("evaluate", out / "mixer_nano", "--data", "digits")
     assert result.returncode == 2
     assert "digits has 10 others" in result.stderr
-    again = run("compare", "--models", "mixer_nano", "resnet20", *flags, "--resume")
+    again = run("compare", "--models", "mixer_nano", "resnet20", "--out", out, "--resume")
     assert again.returncode == 0, again.stderr
     assert (out / "comparison.md").read_text() == table
 
