@@ -21,7 +21,7 @@ CHOSEN = [
 @pytest.mark.skipif("KERAS_BACKEND" in os.environ, reason="one backend was asked for")
 def test_on_jax():
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CHOSEN],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *CHOSEN],
         cwd=HERE,
         env={**os.environ, "KERAS_BACKEND": "jax"},
         capture_output=True,
