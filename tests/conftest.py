@@ -3,9 +3,15 @@ import os
 # Before anything imports TensorFlow: its start-up messages are no part of a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+# On a server the same examples every time: a failure there is one of the change, not of chance.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
