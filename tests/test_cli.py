@@ -120,25 +120,25 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
             Image.blend(Image.open(file), Image.new("RGB", (16, 16), colour), 0.7).save(file)
     out = tmp_path / "out"
     flags = ["--data", root, "--epochs", 8, "--batch-size", 8, "--out", out]
-    result = run("compare", "--models", "mixer_nano", "resnet20", *flags)
+    result = run("compare", "--models", "mixer_cifar_2", "resnet20", *flags)
     assert result.returncode == 0, result.stderr
     assert "port.cc" not in result.stderr  # TensorFlow's start-up lines
     assert result.stdout.startswith("| model | weights |")
     with Image.open(out / "comparison.png") as picture:
         assert picture.size[0] > 1000
     table = (out / "comparison.md").read_text()
-    for name in ("mixer_nano", "resnet20"):
+    for name in ("mixer_cifar_2", "resnet20"):
         found = json.loads((out / name / "result.json").read_text())
         assert found["test_accuracy"] == 1.0
         assert f"{found['parameters']:,}" in table
-        assert found["command"].startswith("python -m mixer_tf compare --models mixer_nano")
+        assert found["command"].startswith("python -m mixer_tf compare --models mixer_cifar_2")
         assert list((out / name).glob("events.out.tfevents.*"))
 
-    main(["evaluate", str(out / "mixer_nano")])
+    main(["evaluate", str(out / "mixer_cifar_2")])
     assert "accuracy 100.00 ± 0.00 %" in capfd.readouterr().out
-    line = refused(capfd, "evaluate", out / "mixer_nano", "--data", "digits")
+    line = refused(capfd, "evaluate", out / "mixer_cifar_2", "--data", "digits")
     assert "digits has 10 others" in line
-    main(["compare", "--models", "mixer_nano", "resnet20", "--out", str(out), "--resume"])
+    main(["compare", "--models", "mixer_cifar_2", "resnet20", "--out", str(out), "--resume"])
     assert capfd.readouterr().out.startswith(table)
 
 
