@@ -55,6 +55,7 @@ def short_trainings(subject):
         for step in range(_STEPS):
             images, labels = batches[step]
             images = _ordered(np.asarray(images), order, patch)
+            model.reset_metrics()  # or older Keras gives the mean over all steps so far
             losses.append(float(model.train_on_batch(images, labels)))
         examples[order] = images[0]
         curves[order] = losses
