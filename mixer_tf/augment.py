@@ -37,11 +37,6 @@ class Augmentation:
         if not 0 <= self.rand_augment <= len(_operations(self.magnitude)):
             raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
-    @property
-    def is_empty(self):
-        """True where a batch passes through unchanged."""
-        return not (self.shift or self.flip or self.rand_augment or self.mixup or self.cutmix)
-
 
 class Augmenter:
     """Applies an `Augmentation` to batches.
