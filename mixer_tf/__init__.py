@@ -29,6 +29,7 @@ _ROOMS = {
     "load_npz": "checkpoints",
     "save_npz": "checkpoints",
     "resize": "resizing",
+    "fuse": "repvgg",
     "features": "stages",
 }
 

@@ -25,13 +25,13 @@ def build_resnet20(input_shape, num_classes, name="resnet20"):
         to float32 logits `[B, num_classes]`.
     """
     images = keras.Input(tuple(input_shape), name="images")
-    x = _rescale(images)
-    x = layers.Activation("relu", name="stem_relu")(_conv_norm(x, 16, 3, 1, "stem"))
+    x = rescale(images)
+    x = layers.Activation("relu", name="stem_relu")(conv_norm(x, 16, 3, 1, "stem"))
     for stage, channels in enumerate((16, 32, 64)):
         for block in range(3):
             stride = 2 if stage and not block else 1
             x = _basic_block(x, channels, stride, f"stage_{stage}_block_{block}")
-    return keras.Model(images, _head(x, num_classes), name=name)
+    return keras.Model(images, mean_and_head(x, num_classes), name=name)
 
 
 def build_resnet20_v2(input_shape, num_classes, name="resnet20_v2"):
@@ -43,7 +43,7 @@ def build_resnet20_v2(input_shape, num_classes, name="resnet20_v2"):
     Args and result: as for `build_resnet20`; the pre-logits are `[B, 256]`.
     """
     images = keras.Input(tuple(input_shape), name="images")
-    x = _rescale(images)
+    x = rescale(images)
     x = layers.Conv2D(16, 3, padding="same", name="stem")(x)
     x = _norm_relu(x, "stem")
     for stage, (narrow, wide) in enumerate(((16, 64), (64, 128), (128, 256))):
@@ -51,39 +51,45 @@ def build_resnet20_v2(input_shape, num_classes, name="resnet20_v2"):
             stride = 2 if stage and not block else 1
             x = _bottleneck(x, narrow, wide, stride, f"stage_{stage}_block_{block}")
     x = _norm_relu(x, "final")
-    return keras.Model(images, _head(x, num_classes), name=name)
+    return keras.Model(images, mean_and_head(x, num_classes), name=name)
 
 
-def _rescale(images):
+def rescale(images):
     """[0, 255] -> [-1, 1], in float32 so that no precision policy rounds the pixels."""
     return layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescale")(images)
 
 
-def _head(x, num_classes):
+def mean_and_head(x, num_classes):
     """Mean over places and the float32 logits: `[B, h, w, C] -> [B, classes]`."""
     x = layers.GlobalAveragePooling2D(name="pre_logits")(x)
     return layers.Dense(num_classes, dtype="float32", name="head")(x) if num_classes else x
 
 
-def _conv_norm(x, channels, size, stride, name):
+def conv_norm(x, channels, size, stride, name, padding="same"):
+    """A convolution without bias and its BatchNorm, `[B, h, w, c] -> [B, h', w', channels]`."""
     x = layers.Conv2D(
         channels,
         size,
         strides=stride,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="he_normal",
         name=name,
     )(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+    return batch_norm(x, f"{name}_norm")
+
+
+def batch_norm(x, name):
+    """BatchNorm with the constants of both papers' code."""
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def _basic_block(x, channels, stride, name):
     """Two 3x3 convolutions and a shortcut, `[B, h, w, c] -> [B, h/stride, w/stride, channels]`."""
     y = layers.Activation("relu", name=f"{name}_relu_0")(
-        _conv_norm(x, channels, 3, stride, f"{name}_conv_0")
+        conv_norm(x, channels, 3, stride, f"{name}_conv_0")
     )
-    y = _conv_norm(y, channels, 3, 1, f"{name}_conv_1")
+    y = conv_norm(y, channels, 3, 1, f"{name}_conv_1")
     if stride > 1:
         # Option A: every second pixel, the new channels zero. ZeroPadding3D on [h, w, c, 1]
         # pads channels without a transpose.

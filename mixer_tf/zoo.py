@@ -15,7 +15,7 @@ from mixer_tf.variants import VARIANTS, MixerConfig
 class Entry:
     """One row of the table of models; the figures are for `input_shape` and `num_classes`."""
 
-    family: str  # which builder makes it: mixer, resnet20 or resnet20_v2
+    family: str  # which builder makes it: mixer, or its own name
     input_shape: tuple[int, int, int]  # height, width, channels it was published with
     num_classes: int
     weights: int  # all of them, with those that are not trained
@@ -57,6 +57,9 @@ MODELS = {
     "resnet20_v2": _small(
         "resnet20_v2", 574_090, 66_243_072, "pre-activation bottlenecks, the ancestor's"
     ),
+    "repvgg_a0": _small(
+        "repvgg_a0", 7_864_426, 123_384_320, "Ding et al. 2021; 7,041,194 when fused"
+    ),
 }
 
 
@@ -94,9 +97,13 @@ def build(model, input_shape=None, num_classes=None):
         from mixer_tf.mixer import build_mixer
 
         return build_mixer(config, input_shape, num_classes, name=name)
-    from mixer_tf import resnet
+    from mixer_tf import repvgg, resnet
 
-    builders = {"resnet20": resnet.build_resnet20, "resnet20_v2": resnet.build_resnet20_v2}
+    builders = {
+        "resnet20": resnet.build_resnet20,
+        "resnet20_v2": resnet.build_resnet20_v2,
+        "repvgg_a0": repvgg.build_repvgg_a0,
+    }
     return builders[family](input_shape, num_classes, name=name)
 
 

@@ -31,15 +31,16 @@ def room(name):
 
 
 TRAINING = ["train", "recipe", "batches", "data", "augment", "runtime", "runs", "state", "cli"]
+NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py"]
 
 
-@pytest.mark.parametrize("name", ["layers.py", "mixer.py", "resnet.py", "variants.py", "zoo.py"])
+@pytest.mark.parametrize("name", [*NETWORKS, "variants.py", "zoo.py"])
 def test_models_know_nothing_that_trains(name):
     for other in TRAINING:
         assert not uses(room(name), f"mixer_tf.{other}"), other
 
 
-@pytest.mark.parametrize("name", ["layers.py", "mixer.py", "resnet.py"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_models_use_only_keras_layers(name):
     """They run on TensorFlow, on JAX, and on Keras 2.15."""
     text = room(name).read_text()

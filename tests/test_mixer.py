@@ -51,7 +51,7 @@ def test_logits_equal_numpy(config, shape):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["mixer", "resnet20", "resnet20_v2"])
+@pytest.mark.parametrize("name", ["mixer", "resnet20", "resnet20_v2", "repvgg_a0"])
 def test_logits_are_float32_under_every_policy(policy, name):
     keras.mixed_precision.set_dtype_policy(policy)
     model = mixer_tf.build(SMALL if name == "mixer" else name, (16, 16, 3), 5)
