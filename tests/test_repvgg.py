@@ -31,7 +31,7 @@ def test_counts_by_hand():
 
 
 def logits_of(model, images):
-    return np.asarray(model.predict(images, verbose=0))
+    return np.asarray(model(images, training=False))
 
 
 def test_fused_after_training(digits):
@@ -42,9 +42,8 @@ def test_fused_after_training(digits):
     model = mixer_tf.build("repvgg_a0", images.shape[1:], 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.02), loss)
-    before = model.evaluate(images, labels, verbose=0)
-    model.fit(images, labels, batch_size=32, epochs=5, verbose=0)
-    assert model.evaluate(images, labels, verbose=0) < before
+    losses = model.fit(images, labels, batch_size=32, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
     norm = model.get_layer("stage_2_block_5_identity_norm").get_weights()
     for weight, fresh in zip(norm, (1, 0, 0, 1)):
         assert np.abs(weight - fresh).min() > 0
