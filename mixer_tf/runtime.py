@@ -6,6 +6,9 @@ can be overridden.
 
 import contextlib
 import dataclasses
+import os
+import pathlib
+import platform
 
 import keras
 
@@ -23,6 +26,13 @@ class Runtime:
     precision: str  # name of the dtype policy
     reason: str  # why this precision
     strategy: object = None  # tf.distribute.Strategy, keras.distribution object or None
+    products: str = "float32"  # what fused blocks round the operands of their products to
+
+    @property
+    def fuses_blocks(self):
+        """Whether Mixer blocks are trained by `mixer_tf.fused`: one CPU, TensorFlow, float32."""
+        plain = self.accelerator == "cpu" and self.strategy is None
+        return plain and self.backend == "tensorflow" and self.precision == "float32"
 
     def describe(self):
         """One line that says what was chosen and why."""
@@ -77,6 +87,9 @@ def choose(precision="auto", devices="auto"):
     else:
         reason = "as asked"
     strategy = _strategy(count) if devices == "auto" and count > 1 else None
+    products = "float32"
+    if accelerator == "cpu" and reason != "as asked" and _multiplies_bfloat16():
+        products, reason = "bfloat16", "Mixer blocks multiply in bfloat16, which is faster here"
     keras.mixed_precision.set_dtype_policy(precision)
     return Runtime(
         keras.backend.backend(),
@@ -86,6 +99,7 @@ def choose(precision="auto", devices="auto"):
         precision,
         reason,
         strategy,
+        products,
     )
 
 
@@ -138,13 +152,20 @@ def _strategy(count):
     return keras.distribution.DataParallel(devices=keras.distribution.list_devices())
 
 
-def _cpu_name():
-    """Model name of the processor and its number of cores."""
-    import os
-    import pathlib
-    import platform
+def _multiplies_bfloat16():
+    """Whether the processor has instructions for products of bfloat16 numbers."""
+    flags = _cpu_info("flags").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
+
+def _cpu_info(field):
+    """What Linux says of the first processor, `""` where it says nothing."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"
+    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]
+    return values[0] if values else ""
+
+
+def _cpu_name():
+    """Model name of the processor and its number of cores."""
+    return f"{_cpu_info('model name') or platform.machine()} ({os.cpu_count()} cores)"

@@ -138,11 +138,13 @@ class _Trainer:
         with self.runtime.scope():
             self.model = config.build()
             optimizer = self._prepare()
+            self.fused = self._fuse_blocks()
             self.model.compile(
                 optimizer=optimizer,
                 loss=make_loss(self.recipe),
                 metrics=["accuracy"],
-                jit_compile=self.runtime.jit_compile(has_convolutions(self.model)),
+                jit_compile=not self.fused
+                and self.runtime.jit_compile(has_convolutions(self.model)),
             )
 
     def _prepare(self):
@@ -163,6 +165,17 @@ class _Trainer:
         if recipe.layer_decay < 1:
             rates = finetune.layer_rates(model, recipe.layer_decay)
         return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
+
+    def _fuse_blocks(self):
+        """Compute blocks the fast way where there is one for this model; says whether."""
+        if not self.runtime.fuses_blocks or self.recipe.recompute:
+            return False
+        from mixer_tf import fused  # TensorFlow's alone
+
+        if fused.why_not(self.model):
+            return False
+        fused.fuse_blocks(self.model, self.runtime.products)
+        return True
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe
@@ -238,9 +251,10 @@ class _Trainer:
 
     def _finish(self, run, progress):
         """Test the best weights, write `result.json` and return it."""
-        self.model.load_weights(run.best_file)
+        model = self.config.build()  # as `evaluate` builds it, so that both give the same numbers
+        model.load_weights(run.best_file)
         test = self.data.test
-        scores = score(predict_logits(self.model, test, self.config.num_classes), test.labels)
+        scores = score(predict_logits(model, test, self.config.num_classes), test.labels)
         rates = sorted(row["images_per_second"] for row in progress["history"])
         result = {
             "model": self.config.model_name,
@@ -249,6 +263,7 @@ class _Trainer:
             "epochs": self.recipe.epochs,
             "seed": self.config.seed,
             "precision": self.runtime.precision,
+            "products": self.runtime.products if self.fused else self.runtime.precision,
             "device": self.runtime.device,
             "input_shape": list(self.config.input_shape),
             "test_accuracy": scores["accuracy"],
