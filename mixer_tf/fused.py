@@ -154,7 +154,7 @@ def _sum_tokens(d):
 
 
 def _normalize(x, epsilon):
-    """Values of mean 0 and variance 1 over the channels, and what they were divided by, inverted."""
+    """Mean 0 and variance 1 over the channels, and the factor that made it so."""
     centred = x - tf.reduce_mean(x, -1, keepdims=True)
     scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True) + epsilon)
     return centred * scale, scale
