@@ -105,14 +105,16 @@ class ModelWeights:
         return np.asarray(self._weights[name])
 
 
-def fill(model, source, head="load"):
-    """Put all weights of a source into a Mixer, or none.
+def fill(model, source, head="load", weights=None):
+    """Put all weights of a source into a model, or none.
 
     Args:
-        model: a Mixer of this suite.
+        model: a Mixer of this suite, or what `weights` belong to.
         source: has `shapes` ({name in Google's file: shape}), `read(name)` and a
             name of its own for messages (`str`).
         head: as for `load_npz`.
+        weights: {name in the source: what has `shape` and `assign`}; by default
+            the `table` of the Mixer.
 
     Returns:
         The model.
@@ -122,7 +124,7 @@ def fill(model, source, head="load"):
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}; give 'load' or 'drop'.")
-    weights = table(model)
+    weights = table(model) if weights is None else weights
     wanted = {k: tuple(v.shape) for k, v in weights.items() if head == "load" or not _in_head(k)}
     offered = {k: shape for k, shape in source.shapes.items() if head == "load" or not _in_head(k)}
     if wanted != offered:

@@ -43,17 +43,32 @@ def load_timm(model, path, head="load"):
         return fill(model, source, head)
 
 
+def google_name(name):
+    """Google's name for one of timm's; its own where it has none, which `fill` then lists."""
+    layer, _, kind = name.rpartition(".")
+    block = re.fullmatch(r"blocks\.(\d+)\.(.+)", layer)
+    if block and block[2] in _PARTS:
+        new = f"MixerBlock_{block[1]}/{_PARTS[block[2]]}"
+    elif layer in _WHOLE:
+        new = _WHOLE[layer]
+    else:
+        return name
+    weight = "scale" if "norm" in layer else "kernel"
+    return f"{new}/{weight if kind == 'weight' else kind}"
+
+
 class TimmFile:
-    """A timm Mixer's `.safetensors` under Google's names, as a source for `fill`.
+    """A timm model's `.safetensors` as a source for `fill`.
 
     Args:
         path: of the file.
+        rename: gives each of timm's names its new one; Google's by default.
 
     Raises:
         ValueError: it is missing or damaged, or safetensors is not installed.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, rename=google_name):
         self.path = pathlib.Path(path)
         try:
             import safetensors
@@ -67,7 +82,7 @@ class TimmFile:
             self._file.__enter__()
         except Exception as error:  # safetensors has an error class of its own
             raise ValueError(f"{path} is no readable .safetensors file ({error}).") from error
-        self._names = {_google(name): name for name in self._file.keys()}  # noqa: SIM118
+        self._names = {rename(name): name for name in self._file.keys()}  # noqa: SIM118
         self.shapes = {key: self._shape(key) for key in self._names}
 
     def __enter__(self):
@@ -81,7 +96,7 @@ class TimmFile:
 
     def _shape(self, key):
         shape = tuple(self._file.get_slice(self._names[key]).get_shape())
-        return tuple(shape[i] for i in _axes(key, len(shape)))
+        return tuple(shape[i] for i in _axes(len(shape)))
 
     def read(self, key):
         """One array in Google's layout, float32 (ValueError where it is not finite)."""
@@ -92,25 +107,11 @@ class TimmFile:
         if array.dtype.kind not in "fV":  # bfloat16 is of kind V
             raise ValueError(f"{self.path}: {key!r} is of dtype {array.dtype}, not of numbers.")
         array = array.astype("float32", copy=False)
-        return finite(np.ascontiguousarray(array.transpose(_axes(key, array.ndim))), self, key)
+        return finite(np.ascontiguousarray(array.transpose(_axes(array.ndim))), self, key)
 
 
-def _axes(key, dimensions):
+def _axes(dimensions):
     """How PyTorch's axes are put into Keras's order."""
-    if key == "stem/kernel" and dimensions == 4:
+    if dimensions == 4:  # a convolution
         return (2, 3, 1, 0)  # [out, in, height, width] -> [height, width, in, out]
     return tuple(reversed(range(dimensions)))  # [out, in] -> [in, out]
-
-
-def _google(name):
-    """Google's name for one of timm's; its own where it has none, which `fill` then lists."""
-    layer, _, kind = name.rpartition(".")
-    block = re.fullmatch(r"blocks\.(\d+)\.(.+)", layer)
-    if block and block[2] in _PARTS:
-        new = f"MixerBlock_{block[1]}/{_PARTS[block[2]]}"
-    elif layer in _WHOLE:
-        new = _WHOLE[layer]
-    else:
-        return name
-    weight = "scale" if "norm" in layer else "kernel"
-    return f"{new}/{weight if kind == 'weight' else kind}"

@@ -50,24 +50,43 @@ class MixerConfig:
             raise ValueError(f"epsilon is {self.epsilon}; give a number above 0, such as 1e-6.")
 
     def token_grid(self, input_shape):
-        """Rows and columns of tokens for a picture of `(height, width, channels)`.
+        """See the function `token_grid`."""
+        return token_grid(input_shape, self.patch_size)
 
-        Raises:
-            ValueError: the picture is no whole number of patches; the message
-                names the nearest sizes that are.
-        """
-        height, width = input_shape[0], input_shape[1]
-        patch_height, patch_width = self.patch_size
-        if height % patch_height or width % patch_width or height < 1 or width < 1:
-            good = [
-                f"{rows * patch_height}x{columns * patch_width}"
-                for rows, columns in _neighbours(height / patch_height, width / patch_width)
-            ]
-            raise ValueError(
-                f"A picture of {height}x{width} is no whole number of "
-                f"{patch_height}x{patch_width} patches; sizes that are: {', '.join(good)}."
-            )
-        return height // patch_height, width // patch_width
+
+@dataclasses.dataclass(frozen=True)
+class RelativeConfig:
+    """A network of the Mixer's kin; what its papers fix is in `relatives.py`."""
+
+    family: str  # gmixer, resmlp or gmlp
+    num_blocks: int
+    hidden_dim: int  # C, channels of each token
+    patch_size: tuple[int, int] = (16, 16)  # height and width of a patch in pixels
+
+    def token_grid(self, input_shape):
+        """See the function `token_grid`."""
+        return token_grid(input_shape, self.patch_size)
+
+
+def token_grid(input_shape, patch_size):
+    """Rows and columns of tokens for a picture of `(height, width, channels)`.
+
+    Raises:
+        ValueError: the picture is no whole number of patches; the message
+            names the nearest sizes that are.
+    """
+    height, width = input_shape[0], input_shape[1]
+    patch_height, patch_width = patch_size
+    if height % patch_height or width % patch_width or height < 1 or width < 1:
+        good = [
+            f"{rows * patch_height}x{columns * patch_width}"
+            for rows, columns in _neighbours(height / patch_height, width / patch_width)
+        ]
+        raise ValueError(
+            f"A picture of {height}x{width} is no whole number of "
+            f"{patch_height}x{patch_width} patches; sizes that are: {', '.join(good)}."
+        )
+    return height // patch_height, width // patch_width
 
 
 def _neighbours(rows, columns):
@@ -101,4 +120,11 @@ VARIANTS = {
     "mixer_nano": MixerConfig(8, 128, 64, 512, (4, 4)),
     "mixer_nano_7": MixerConfig(7, 128, 64, 512, (4, 4)),
     "mixer_rows": MixerConfig(12, 512, 512, 512, (1, 32), dropout=0.1, final_norm=False),
+}
+
+# timm's gmixer_24_224, resmlp_12_224 and gmlp_s16_224.
+RELATIVES = {
+    "gmixer_24": RelativeConfig("gmixer", 24, 384),
+    "resmlp_12": RelativeConfig("resmlp", 12, 384),
+    "gmlp_s16": RelativeConfig("gmlp", 30, 256),
 }

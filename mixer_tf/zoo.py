@@ -8,14 +8,14 @@ import dataclasses
 import difflib
 import math
 
-from mixer_tf.variants import VARIANTS, MixerConfig
+from mixer_tf.variants import RELATIVES, VARIANTS, MixerConfig, RelativeConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One row of the table of models; the figures are for `input_shape` and `num_classes`."""
 
-    family: str  # which builder makes it: mixer, or its own name
+    family: str  # which builder makes it: mixer, relative, or its own name
     input_shape: tuple[int, int, int]  # height, width, channels it was published with
     num_classes: int
     weights: int  # all of them, with those that are not trained
@@ -24,8 +24,8 @@ class Entry:
     about: str
 
 
-def _imagenet(weights, macs, about):
-    return Entry("mixer", (224, 224, 3), 1000, weights, macs, True, about)
+def _imagenet(weights, macs, about, family="mixer"):
+    return Entry(family, (224, 224, 3), 1000, weights, macs, True, about)
 
 
 def _ancestor(weights, macs, blocks):
@@ -60,14 +60,21 @@ MODELS = {
     "repvgg_a0": _small(
         "repvgg_a0", 7_864_426, 123_384_320, "Ding et al. 2021; 7,041,194 when fused"
     ),
+    "gmixer_24": _imagenet(24_721_096, 5_260_434_432, "timm's gMixer: gated MLPs", "relative"),
+    "resmlp_12": _imagenet(
+        15_350_872, 3_009_739_776, "Touvron et al. 2021, ResMLP-S12", "relative"
+    ),
+    "gmlp_s16": _imagenet(19_422_656, 4_392_060_928, "Liu et al. 2021, gMLP-S", "relative"),
 }
+
+_PATCHED = {**VARIANTS, **RELATIVES}
 
 
 def build(model, input_shape=None, num_classes=None):
-    """Build a model by name, or a Mixer from a `MixerConfig`.
+    """Build a model by name, or from a `MixerConfig` or `RelativeConfig`.
 
     Args:
-        model: a name in `MODELS`, or a `MixerConfig`.
+        model: a name in `MODELS`, or a config.
         input_shape: `(height, width, channels)`; the published one if left out.
         num_classes: width of the logits, 0 for pre-logits; the published number
             if left out.
@@ -78,17 +85,19 @@ def build(model, input_shape=None, num_classes=None):
 
     Raises:
         ValueError: the name is unknown (the nearest are given), or a
-            `MixerConfig` came without shape or classes, or they do not fit.
+            config came without shape or classes, or they do not fit.
     """
-    if isinstance(model, MixerConfig):
+    if isinstance(model, (MixerConfig, RelativeConfig)):
         if input_shape is None or num_classes is None:
             raise ValueError(
-                "A MixerConfig needs input_shape=(height, width, channels) and num_classes."
+                f"A {type(model).__name__} needs input_shape=(height, width, channels) and "
+                "num_classes."
             )
-        family, config, name = "mixer", model, "mixer"
+        family = "mixer" if isinstance(model, MixerConfig) else "relative"
+        config, name = model, family
     else:
         entry = find(model)
-        family, config, name = entry.family, VARIANTS.get(model), model
+        family, config, name = entry.family, _PATCHED.get(model), model
         input_shape = entry.input_shape if input_shape is None else input_shape
         num_classes = entry.num_classes if num_classes is None else num_classes
     check_shape(input_shape, num_classes)
@@ -97,6 +106,10 @@ def build(model, input_shape=None, num_classes=None):
         from mixer_tf.mixer import build_mixer
 
         return build_mixer(config, input_shape, num_classes, name=name)
+    if family == "relative":
+        from mixer_tf.relatives import build_relative
+
+        return build_relative(config, input_shape, num_classes, name=name)
     from mixer_tf import repvgg, resnet
 
     builders = {
@@ -140,10 +153,10 @@ def check_shape(input_shape, num_classes):
 
 
 def count_tokens(name):
-    """Tokens of a Mixer at its published picture size; None for a convolutional network."""
-    if name not in VARIANTS:
+    """Tokens of a model at its published picture size; None for a convolutional network."""
+    if name not in _PATCHED:
         return None
-    rows, columns = VARIANTS[name].token_grid(find(name).input_shape)
+    rows, columns = _PATCHED[name].token_grid(find(name).input_shape)
     return rows * columns
 
 

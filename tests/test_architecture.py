@@ -31,7 +31,7 @@ def room(name):
 
 
 TRAINING = ["train", "recipe", "batches", "data", "augment", "runtime", "runs", "state", "cli"]
-NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py"]
+NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py", "relatives.py"]
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "variants.py", "zoo.py"])

@@ -11,7 +11,7 @@ from mixer_tf.variants import VARIANTS
 
 # Published counts: the paper's Table 1 rebuilt exactly; MLP-Mixer-CIFAR10's README less the 7
 # of its Normalization; omihub777/MLP-Mixer-CIFAR; the model zoo's row mixer and RepVGG;
-# He et al. 2015.
+# He et al. 2015; timm's gmixer_24_224, resmlp_12_224 and gmlp_s16_224.
 PUBLISHED = {
     "mixer_s32": 19_104_624,
     "mixer_s16": 18_528_264,
@@ -31,6 +31,9 @@ PUBLISHED = {
     "resnet20": 269_722,  # those that are trained
     "resnet20_v2": 574_090,
     "repvgg_a0": 7_840_778,  # those that are trained
+    "gmixer_24": 24_721_096,
+    "resmlp_12": 15_350_872,
+    "gmlp_s16": 19_422_656,
 }
 ONLY_TRAINED = ("resnet20", "repvgg_a0")
 

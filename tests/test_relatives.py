@@ -1,0 +1,98 @@
+"""gMixer, ResMLP and gMLP: exact counts, and the same logits as timm's."""
+
+import keras
+import numpy as np
+import pytest
+import timm_reference
+
+import mixer_tf
+from mixer_tf.relatives import Affine, build_relative
+from mixer_tf.timm_relatives import load_timm_relative
+from mixer_tf.variants import RELATIVES, RelativeConfig
+
+SMALL = {name: RelativeConfig(name, 2, 12, (4, 4)) for name in ("gmixer", "resmlp", "gmlp")}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_macs_equal_closed_form(name):
+    config, s = RELATIVES[name], 196
+    c = config.hidden_dim
+    block = {  # tokens, then channels
+        "gmixer": c * (s * c + c // 2 * s) + s * (c * 4 * c + 2 * c * c),
+        "resmlp": c * s * s + 2 * s * c * 4 * c,
+        "gmlp": 3 * c * s * s + s * (c * 6 * c + 3 * c * c),
+    }
+    macs = s * 768 * c + config.num_blocks * block[config.family] + 1000 * c
+    assert mixer_tf.MODELS[name].macs == macs
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_logits_equal_timms(name, tmp_path):
+    """Two blocks of the full width on 64-pixel pictures; `timm_reference` compares all of them."""
+    pytest.importorskip("safetensors")
+    made = f"timm.create_model('{name}_224', img_size=64, num_classes=7)"
+    expected = timm_reference.run(made, tmp_path, blocks=2)
+    config = RELATIVES[name]
+    config = RelativeConfig(config.family, 2, config.hidden_dim)
+    model = mixer_tf.build(config, (64, 64, 3), 7)
+    assert model.count_params() == expected["weights"]
+    load_timm_relative(model, tmp_path / "w.safetensors")
+    found = np.asarray(model(expected["images"]))
+    assert np.abs(expected["logits"]).max() > 0.5
+    assert np.abs(found - expected["logits"]).max() < 1e-4
+
+    others = mixer_tf.build(config, (64, 64, 3), 3)
+    with pytest.raises(ValueError, match="of another shape 2: head"):
+        load_timm_relative(others, tmp_path / "w.safetensors")
+    load_timm_relative(others, tmp_path / "w.safetensors", head="drop")
+    assert not np.asarray(others(expected["images"])).any()
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_fresh_gates_are_open_and_branches_quiet(family):
+    """Before training a gMLP or gMixer gates by a constant, a ResMLP is nearly the identity."""
+    model = build_relative(SMALL[family], (8, 8, 3), 0)
+    stages = {n: model.get_layer(n).output for n in ("tokens", "block_0")}
+    images = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    seen = {n: np.asarray(v) for n, v in keras.Model(model.input, stages)(images).items()}
+    if family == "resmlp":
+        np.testing.assert_allclose(seen["block_0"], seen["tokens"], atol=1e-2)
+        return
+    gate = {"gmixer": "block_0_token_mixing_gate", "gmlp": "block_0_spatial_gate"}[family]
+    opened = np.asarray(keras.Model(model.input, model.get_layer(gate).output)(images))
+    expected = {"gmixer": 1 / (1 + np.exp(-1)), "gmlp": 1}[family]
+    np.testing.assert_allclose(opened, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_trains_in_mixed_precision_and_reloads(family, tmp_path):
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    keras.utils.set_random_seed(0)
+    model = mixer_tf.build(SMALL[family], (8, 8, 3), 2)
+    images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
+    labels = (images[..., 0].mean((1, 2)) > images[..., 1].mean((1, 2))).astype("int32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+    losses = model.fit(images, labels, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    assert keras.backend.standardize_dtype(model(images).dtype) == "float32"
+    model.save_weights(tmp_path / "w.weights.h5")
+    again = mixer_tf.build(SMALL[family], (8, 8, 3), 2)
+    again.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_array_equal(np.asarray(again(images)), np.asarray(model(images)))
+
+
+def test_affine():
+    layer = Affine(0.5)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    assert np.array_equal(layer(x), 0.5 * x)
+    layer.set_weights([np.arange(4.0), np.ones(4)])
+    np.testing.assert_allclose(layer(x), x * np.arange(4) + 1, rtol=1e-6)
+    copy = Affine.from_config(Affine(0.1, offset=False, name="a").get_config())
+    assert (copy.name, copy.initial, copy.offset) == ("a", 0.1, False)
+    assert tuple(layer.compute_output_shape((None, 3, 4))) == (None, 3, 4)
+
+
+def test_a_picture_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="30x32 is no whole number of 4x4 patches"):
+        mixer_tf.build(SMALL["gmlp"], (30, 32, 3), 2)
