@@ -1,4 +1,4 @@
-"""What the machine offers and what a run will use: accelerator, strategy, precision.
+"""What there is and what a run will use: accelerator, devices, hosts, precision.
 
 `choose` decides, `Runtime.describe` says what and why in one line; every choice
 can be overridden.
@@ -11,6 +11,8 @@ import pathlib
 import platform
 
 import keras
+
+from mixer_tf import hosts as hosts_room
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
@@ -27,6 +29,7 @@ class Runtime:
     reason: str  # why this precision
     strategy: object = None  # tf.distribute.Strategy, keras.distribution object or None
     products: str = "float32"  # what fused blocks round the operands of their products to
+    hosts: object = None  # `Hosts`, where several processes train together
 
     @property
     def fuses_blocks(self):
@@ -34,18 +37,44 @@ class Runtime:
         plain = self.accelerator == "cpu" and self.strategy is None
         return plain and self.backend == "tensorflow" and self.precision == "float32"
 
+    @property
+    def is_chief(self):
+        """Whether this process writes the run directory: one alone, or worker 0 of several."""
+        return self.hosts is None or self.hosts.is_chief
+
+    @property
+    def place(self):
+        """`(index, count)` of this process among those that share each batch."""
+        return (self.hosts.index, self.hosts.count) if self.hosts else (0, 1)
+
     def describe(self):
         """One line that says what was chosen and why."""
-        shared = f"{self.replicas} replicas" if self.replicas > 1 else "1 replica"
+        if self.replicas == 1:
+            shared = "1 replica"
+        else:
+            shared = f"{self.replicas} replicas by {type(self.strategy).__name__}"
+            if self.hosts is not None:
+                shared += f" on {self.hosts.count} hosts, as the environment says"
+            else:
+                shared += ", all devices of this machine"
         return f"{self.device}, {self.backend}, {shared}, {self.precision} ({self.reason})"
 
     def scope(self):
         """Context in which the model is built and compiled."""
-        if self.backend == "tensorflow" and self.strategy is not None:
-            return self.strategy.scope()
-        if self.strategy is not None:
-            return self.strategy.scope()
-        return contextlib.nullcontext()
+        return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Context, outside of `scope`, in which a model belongs to this process alone."""
+        if self.backend == "tensorflow":
+            yield
+            return
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
 
     def jit_compile(self, has_convolutions):
         """What to give `compile(jit_compile=)`.
@@ -63,14 +92,15 @@ def choose(precision="auto", devices="auto"):
 
     Args:
         precision: one of `PRECISIONS`.
-        devices: `"auto"` for all accelerators of the machine, or `"one"`.
+        devices: `"auto"` for all accelerators of the machine, and of all hosts
+            that the environment names (see `hosts.join`); or `"one"`.
 
     Returns:
         A `Runtime`. Also sets the global dtype policy of Keras, which the
         layers of a model take on when they are built.
 
     Raises:
-        ValueError: `precision` is none of `PRECISIONS`.
+        ValueError: `precision` is none of `PRECISIONS`, or the hosts do not meet.
     """
     if precision not in PRECISIONS:
         raise ValueError(
@@ -81,14 +111,20 @@ def choose(precision="auto", devices="auto"):
         raise ValueError(
             f"Keras runs on {keras.backend.backend()!r}; set KERAS_BACKEND to tensorflow or jax."
         )
+    hosts = hosts_room.join() if devices == "auto" else None
     device, accelerator, count, best, why = look()
     if precision == "auto":
         precision, reason = best, why
     else:
         reason = "as asked"
-    strategy = _strategy(count) if devices == "auto" and count > 1 else None
+    strategy = None
+    if hosts is not None and hosts.strategy is not None:
+        strategy, count = hosts.strategy, hosts.strategy.num_replicas_in_sync
+    elif devices == "auto" and count > 1:
+        strategy = _strategy(count)
     products = "float32"
-    if accelerator == "cpu" and reason != "as asked" and _multiplies_bfloat16():
+    alone = accelerator == "cpu" and strategy is None
+    if alone and reason != "as asked" and _multiplies_bfloat16():
         products, reason = "bfloat16", "Mixer blocks multiply in bfloat16, which is faster here"
     keras.mixed_precision.set_dtype_policy(precision)
     return Runtime(
@@ -100,6 +136,7 @@ def choose(precision="auto", devices="auto"):
         reason,
         strategy,
         products,
+        hosts,
     )
 
 
@@ -143,13 +180,16 @@ def _gpu_precision(capability):
 
 
 def _strategy(count):
-    """One process, several devices: the batch is shared among them."""
+    """Several devices share each batch: of this process on TensorFlow, of all on JAX."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+    return keras.distribution.DataParallel(
+        devices=keras.distribution.list_devices(),
+        auto_shard_dataset=False,  # our batches hold only what is this process's
+    )
 
 
 def _multiplies_bfloat16():
