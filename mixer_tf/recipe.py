@@ -139,6 +139,19 @@ RECIPES = {
         clip_norm=1.0,
         augmentation=Augmentation(shift=0.125, flip=True),
     ),
+    # The model zoo's row mixer: plain Adam; the dropout of 0.1 is the model's own.
+    "rows": Recipe(
+        epochs=56,
+        batch_size=100,
+        optimizer="adam",
+        learning_rate=1e-3,
+        schedule="constant",
+        warmup_epochs=0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        clip_norm=0.0,
+        augmentation=Augmentation(shift=0.125, flip=True),
+    ),
 }
 
 
