@@ -10,7 +10,7 @@ import keras
 from mixer_tf.augment import Augmentation
 from mixer_tf.optimizers import with_rates
 
-OPTIMIZERS = ("adamw", "adam", "sgd", "lamb")
+OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon")
 _UNDECAYED = ["bias", "beta", "gamma"]
 
 
@@ -32,6 +32,7 @@ class Recipe:
     weight_decay: float = 0.05  # decoupled; kernels only
     label_smoothing: float = 0.1
     clip_norm: float = 1.0  # of all gradients together, 0 for none
+    sam: float = 0.0  # radius of sharpness-aware minimization, see `sam`; 0 for none
     ema: float = 0.0  # momentum of the averaged weights that are evaluated and kept, 0 for none
     augmentation: Augmentation = Augmentation()
     steps: int = 0  # updates in all, instead of epochs; 0: epochs count
@@ -65,7 +66,7 @@ class Recipe:
             raise ValueError(f"layer_decay is {self.layer_decay}; give a number in (0, 1].")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0.")
-        for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm"):
+        for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm", "sam"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more.")
         for name in ("label_smoothing", "ema"):
@@ -202,14 +203,16 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
         "adam": keras.optimizers.Adam,
         "sgd": keras.optimizers.SGD,
         "lamb": keras.optimizers.Lamb,
+        "muon": keras.optimizers.Muon,
     }[recipe.optimizer]
     weight_decay = recipe.weight_decay
     if rates:
         decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
         kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
-    momentum = {"momentum": 0.9} if recipe.optimizer == "sgd" else {}
+    # Muon is for matrices between hidden units; what gives the logits is Adam's, as biases are.
+    own = {"sgd": {"momentum": 0.9}, "muon": {"exclude_layers": ["head"]}}
     optimizer = kind(
-        **momentum,
+        **own.get(recipe.optimizer, {}),
         gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
         learning_rate=make_schedule(recipe, steps_per_epoch),
         # AdamW refuses None, the others would decay by 0.0 in vain

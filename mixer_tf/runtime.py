@@ -123,7 +123,7 @@ def choose(precision="auto", devices="auto"):
     elif devices == "auto" and count > 1:
         strategy = _strategy(count)
     products = "float32"
-    alone = accelerator == "cpu" and strategy is None
+    alone = accelerator == "cpu" and strategy is None and keras.backend.backend() == "tensorflow"
     if alone and reason != "as asked" and _multiplies_bfloat16():
         products, reason = "bfloat16", "Mixer blocks multiply in bfloat16, which is faster here"
     keras.mixed_precision.set_dtype_policy(precision)
