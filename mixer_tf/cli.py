@@ -148,6 +148,32 @@ def models():
 
 
 @commands.command()
+@click.argument("model")
+@click.option("--image-size", type=click.IntRange(1), help="By default the published one.")
+@click.option("--classes", type=click.IntRange(0), help="By default the published number.")
+def describe(model, image_size, classes):
+    """Show the stages of a model, and pass one random picture through it."""
+    height, width, channels = zoo.find(model).input_shape
+    if image_size:
+        height = width = image_size
+    _load_backend()
+    from mixer_tf import describe as describing
+
+    built = zoo.build(model, (height, width, channels), classes)
+    rows = [
+        (name, "x".join(map(str, shape)), f"{weights:,}")
+        for name, shape, weights in describing.stages(built)
+    ]
+    for name, shape, weights in [("stage", "shape", "weights"), *rows]:
+        click.echo(f"{name:20}  {shape:>12}  {weights:>12}")
+    output, seconds = describing.forward_pass(built)
+    click.echo(
+        f"{model}: {built.count_params():,} weights, {zoo.count_macs(built) / 1e6:,.1f} M MACs\n"
+        f"one random picture -> {output.shape[1]} logits, {1000 * seconds:.1f} ms"
+    )
+
+
+@commands.command()
 @click.option("--model", default="mixer_nano", show_default=True, help="A name from `models`.")
 @_training_flags
 def train(model, **flags):
