@@ -2,12 +2,14 @@
 
 Batch `i` of a run is a pure function of (seed, i): which pictures, in which
 order, how augmented. Nothing depends on how often something was called before,
-so a run that is resumed at step `i` sees what it would have seen.
+so a run that is resumed at step `i` sees what it would have seen. Several
+workers each take their rows of the very batch that one process would have.
 """
 
 import keras
 import numpy as np
 
+from mixer_tf import batch_size as sizes
 from mixer_tf.augment import Augmentation, Augmenter
 from mixer_tf.data import Split
 
@@ -30,6 +32,11 @@ class TrainingBatches(keras.utils.PyDataset):
         image_size: `(height, width)` the model takes; augmented pictures are
             resized to it.
         first_step: number of the step to begin with.
+        place: `(index, count)` of the worker whose rows of each batch these are.
+        shares: parts of a batch that are augmented each on its own. MixUp and its
+            kin pair pictures, so a worker must augment all of a share of which it
+            has a row: with one share every worker augments the whole batch, with
+            as many shares as workers each augments its own rows alone.
     """
 
     def __init__(
@@ -41,6 +48,8 @@ class TrainingBatches(keras.utils.PyDataset):
         seed=0,
         image_size=None,
         first_step=0,
+        place=(0, 1),
+        shares=1,
     ):
         super().__init__()
         if batch_size > len(split):
@@ -53,7 +62,17 @@ class TrainingBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.first_step = first_step
-        self._augment = Augmenter(augmentation or Augmentation(), seed)
+        index, count = place
+        rows = sizes.per_replica(batch_size, count)
+        self._rows = range(index * rows, (index + 1) * rows)
+        if augmentation in (None, Augmentation()):
+            shares = count  # nothing is drawn: each takes its own rows
+        self._share_size = sizes.per_replica(batch_size, shares)
+        first, last = self._rows[0] // self._share_size, self._rows[-1] // self._share_size
+        self._augment = {
+            share: Augmenter(augmentation or Augmentation(), _seed(seed, share, shares))
+            for share in range(first, last + 1)
+        }
         self._resize = _resizing(split, image_size)
 
     @property
@@ -66,30 +85,59 @@ class TrainingBatches(keras.utils.PyDataset):
         """None: without end. Keras shuffles the batches of a data set that has one."""
 
     def indices(self, step):
-        """Which pictures the batch of a step holds, `[batch_size]`."""
+        """Which pictures the batch of a step holds on all workers together, `[batch_size]`."""
         epoch, place = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def __getitem__(self, index):
         step = self.first_step + index
-        chosen = self.indices(step)
-        labels = _one_hot(self.split.labels[chosen], self.num_classes)
-        images, labels = self._augment(self.split.images[chosen], labels, step)
+        indices = self.indices(step)
+        size = self._share_size
+        parts = [
+            self._augmented(indices[share * size : (share + 1) * size], augment, step)
+            for share, augment in self._augment.items()
+        ]
+        images, labels = parts[0]
+        if len(parts) > 1:
+            images, labels = (keras.ops.concatenate(part) for part in zip(*parts))
+        if len(self._rows) < len(images):
+            start = self._rows[0] - min(self._augment) * size
+            images = images[start : start + len(self._rows)]
+            labels = labels[start : start + len(self._rows)]
         return self._resize(images), labels
+
+    def _augmented(self, chosen, augment, step):
+        labels = _one_hot(self.split.labels[chosen], self.num_classes)
+        return augment(self.split.images[chosen], labels, step)
 
 
 class EvaluationBatches(keras.utils.PyDataset):
     """Every picture once, in order, unchanged but for its size.
 
-    Args: as for `TrainingBatches`.
+    Args:
+        split, num_classes, image_size, place: as for `TrainingBatches`.
+        batch_size: pictures a step, rounded up to a multiple of `replicas`.
+        replicas: devices that share each batch. The last one is filled up for them
+            with pictures of weight 0, the others weigh so much more that the means
+            over all batches stay those of the pictures alone.
     """
 
-    def __init__(self, split: Split, num_classes, batch_size=256, image_size=None):
+    def __init__(
+        self,
+        split: Split,
+        num_classes,
+        batch_size=256,
+        image_size=None,
+        replicas=1,
+        place=(0, 1),
+    ):
         super().__init__()
         self.split = split
         self.num_classes = num_classes
-        self.batch_size = batch_size
+        self.batch_size = -(-batch_size // replicas) * replicas
+        self.filled = -(-len(split) // replicas) * replicas  # pictures, with those of weight 0
+        self.place = place
         self._resize = _resizing(split, image_size)
 
     @property
@@ -97,9 +145,16 @@ class EvaluationBatches(keras.utils.PyDataset):
         return -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        places = np.arange(self.filled)[index * self.batch_size :][: self.batch_size]
+        worker, count = self.place
+        places = np.split(places, count)[worker]
+        real = places < len(self.split)
+        part = np.where(real, places, 0)
+        images = self._resize(self.split.images[part].astype("float32"))
         labels = _one_hot(self.split.labels[part], self.num_classes)
-        return self._resize(self.split.images[part].astype("float32")), labels
+        if self.filled == len(self.split):
+            return images, labels
+        return images, labels, (real * (self.filled / len(self.split))).astype("float32")
 
 
 def _resizing(split, image_size):
@@ -107,6 +162,13 @@ def _resizing(split, image_size):
     if image_size is None or tuple(image_size) == split.images.shape[1:3]:
         return lambda images: images
     return keras.layers.Resizing(*image_size, interpolation="bilinear", dtype="float32")
+
+
+def _seed(seed, share, shares):
+    """The seed that a share of each batch is augmented by."""
+    if shares == 1:
+        return seed
+    return int(np.random.SeedSequence((seed, shares, share)).generate_state(1)[0])
 
 
 def _one_hot(labels, num_classes):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from mixer_tf import files
+from mixer_tf.guard import check_finite
 
 
 class Interrupted(KeyboardInterrupt):
@@ -19,10 +20,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 def save_state(path, model, progress):
-    """Write all variables and `progress` (plain values) into one `.npz`."""
+    """Write all variables and `progress` (plain values) into one `.npz`.
+
+    Raises:
+        NotFinite: a weight is no number; nothing is written then.
+    """
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    check_finite(list(arrays.values())[: len(model.variables)])
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), "uint8")
     with files.replacing(path) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)
@@ -59,7 +65,7 @@ def _variables(model):
 
 
 class SaveState(keras.callbacks.Callback):
-    """Saves the state after each epoch, and on Ctrl-C after the running step.
+    """Saves the state after each epoch, every so many steps, and on Ctrl-C after the running step.
 
     Args:
         run: a `Run`.
@@ -67,19 +73,21 @@ class SaveState(keras.callbacks.Callback):
         history: rows of the epochs before, extended as epochs end.
         seconds: callable, seconds trained so far over all parts of the run.
         first_step: step the run goes on from.
+        every: steps from one saving to the next; 0 for epochs alone.
     """
 
-    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0):
+    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0, every=0):
         super().__init__()
         self.run = run
         self.steps_per_epoch = steps_per_epoch
         self.history = history
         self.seconds = seconds
         self.step = first_step
+        self.every = every
         self._asked = False
+        self._before = None
 
     def on_train_begin(self, logs=None):
-        self._before = None
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_signal)
 
@@ -96,9 +104,11 @@ class SaveState(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        # At the end of an epoch its validation and its row come first.
-        if self._asked and self.step % self.steps_per_epoch:
+        if self.step % self.steps_per_epoch == 0:
+            return  # at the end of an epoch its validation and its row come first
+        if self._asked or (self.every and self.step % self.every == 0):
             self.save()
+        if self._asked:
             raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):

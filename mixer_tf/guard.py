@@ -1,0 +1,66 @@
+"""Stopping a training whose loss is no number any more, before it spoils what was saved."""
+
+import keras
+import numpy as np
+
+
+class NotFinite(ValueError):
+    """The loss or the weights have become NaN or infinite."""
+
+
+class LossGuard(keras.callbacks.Callback):
+    """Ends a training at the step at which its loss becomes NaN or infinite.
+
+    Under `mixed_float16` the loss scale has its chance first: steps whose
+    gradients are not finite are left out and the scale is halved, until it is
+    below 1, where the gradients themselves, not their scale, are to blame.
+
+    In the list it stands before all callbacks that save something.
+
+    Args:
+        first_step: step the run goes on from.
+        saved: says where the last good weights are, for the message.
+    """
+
+    def __init__(self, first_step=0, saved="nothing has been saved yet"):
+        super().__init__()
+        self.step = first_step
+        self.saved = saved
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if not np.isfinite(logs["loss"]) and self._scale_is_used_up():
+            self._stop("loss", logs["loss"])
+
+    def on_test_end(self, logs=None):
+        if not np.isfinite(logs["loss"]):
+            self._stop("validation loss", logs["loss"])
+
+    def _scale_is_used_up(self):
+        optimizer = self.model.optimizer
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            return True
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
+        return float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) < 1
+
+    def _stop(self, name, value):
+        policy = keras.mixed_precision.dtype_policy().name
+        wider = " or use --precision mixed_bfloat16," if policy == "mixed_float16" else ""
+        raise NotFinite(
+            f"The {name} is {value} after step {self.step}; {self.saved}. Lower the recipe's "
+            f"learning rate, lengthen its warm-up,{wider} or clip its gradients (clip_norm)."
+        )
+
+
+def check_finite(arrays):
+    """Refuse arrays that hold something other than numbers.
+
+    Raises:
+        NotFinite: one does.
+    """
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise NotFinite(
+            "The weights are not finite any more and were not saved; lower the recipe's learning "
+            "rate, or lengthen its warm-up."
+        )

@@ -1,0 +1,157 @@
+"""The hosts of a run, once an engine has joined them: what they agree on, what one tells all."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+
+from mixer_tf.cluster import WorkerLost, from_environment, within
+
+_ROOM = 1 << 14  # bytes in which a worker says what it is about to do
+
+
+class Hosts:
+    """Several processes that train one model.
+
+    Args:
+        count: how many there are.
+        index: number of this one; 0 is the chief, who alone writes.
+        gather: function of an int32 array, gives the arrays of all, `[count, ...]`.
+        strategy: of TensorFlow, None on JAX.
+    """
+
+    def __init__(self, count, index, gather, strategy=None):
+        self.count = count
+        self.index = index
+        self.strategy = strategy
+        self._gather = gather
+
+    @property
+    def is_chief(self):
+        return self.index == 0
+
+    def agree(self, terms):
+        """Wait for all hosts, and see that they are about to do the same.
+
+        Args:
+            terms: `{name: plain value}`.
+
+        Raises:
+            ValueError: a value differs; every host raises.
+            WorkerLost: a host is gone.
+        """
+        said = [json.loads(text) for text in self._exchange(json.dumps(terms))]
+        for index, other in enumerate(said):
+            for name in [name for name in said[0] if other.get(name) != said[0][name]]:
+                raise ValueError(
+                    f"{name} is {other.get(name)} on worker {index} and {said[0][name]} on worker "
+                    "0; start all of them with the same command, data and versions."
+                )
+
+    def tell(self, value):
+        """The chief's plain value, on all hosts. The others may give anything."""
+        return json.loads(self._exchange(json.dumps(value if self.is_chief else None))[0])
+
+    def _exchange(self, text):
+        """The text of each host."""
+        content = np.frombuffer(text.encode(), "uint8")
+        if len(content) > _ROOM:
+            raise ValueError(f"{len(content)} bytes are too many to exchange; at most {_ROOM}.")
+        room = np.zeros(_ROOM, "int32")
+        room[: len(content)] = content
+        with losing_workers():
+            rows = np.asarray(self._gather(room)).reshape(self.count, _ROOM)
+        return [row.astype("uint8").tobytes().rstrip(b"\0").decode() for row in rows]
+
+
+@functools.cache
+def join():
+    """Meet the other hosts that the environment names, and join the engine's collectives.
+
+    Call it before anything is computed: TensorFlow and JAX take part in a cluster
+    from their start or not at all. Later calls give the same `Hosts`.
+
+    Returns:
+        `Hosts`, or None where this process is to train on its own.
+
+    Raises:
+        ValueError: the environment is wrong, or someone did not come; how long to
+            wait stands in `MIXER_TF_WAIT` (seconds, 45 by default).
+    """
+    backend = keras.backend.backend()
+    cluster = from_environment(backend)
+    if cluster is None:
+        return None
+    seconds = float(os.environ.get("MIXER_TF_WAIT", "45"))
+    cluster.meet(seconds, f"Keras {keras.__version__} on {backend}")
+    late = f"the workers met, but {backend} did not connect all of them; is a port closed?"
+    with within(60, late):
+        return {"tensorflow": _join_tensorflow, "jax": _join_jax}[backend](cluster)
+
+
+def _join_tensorflow(cluster):
+    import tensorflow as tf
+
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            "TensorFlow has computed something already, too early to join other workers; call "
+            "mixer_tf.hosts.join() first."
+        ) from error
+    # TensorFlow keeps the signal for itself, and the process would outlive a request to end.
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    local = strategy.num_replicas_in_sync // cluster.count
+
+    def gather(array):
+        rows = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(array[None])
+        )
+        return strategy.gather(rows, axis=0).numpy()[::local]
+
+    return Hosts(cluster.count, cluster.index, gather, strategy)
+
+
+def _join_jax(cluster):
+    import jax
+
+    jax.distributed.initialize(cluster.addresses[0], cluster.count, cluster.index)
+    from jax.experimental import multihost_utils
+
+    return Hosts(cluster.count, cluster.index, multihost_utils.process_allgather)
+
+
+@contextlib.contextmanager
+def losing_workers():
+    """Turn what an engine raises when a peer is gone into `WorkerLost`."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_loss(error):
+            raise
+        raise WorkerLost(
+            "another worker has ended or cannot be reached; start all of them again with --resume"
+        ) from error
+
+
+def _is_loss(error):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gone = (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+        )
+        return isinstance(error, gone) or (
+            isinstance(error, tf.errors.OpError) and "ollective" in str(error)
+        )
+    return type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError") and any(
+        word in str(error) for word in ("Gloo", "gloo", "onnection", "NCCL", "DEADLINE", "task")
+    )
