@@ -23,6 +23,8 @@ class Augmentation:
 
     shift: float = 0.0  # moved by up to this share of height and width, the gap black ("crop")
     flip: bool = False  # mirrored left to right, half of the time
+    rotation: float = 0.0  # turned by up to this share of a full turn either way
+    zoom: float = 0.0  # height and width scaled by up to this share, each for itself
     rand_augment: int = 0  # operations applied to each picture (Cubuk et al. 2020), 0 for none
     magnitude: float = 0.5  # of those operations, in [0, 1]
     mixup: float = 0.0  # alpha of Beta(alpha, alpha) (Zhang et al. 2018), 0 for none
@@ -30,7 +32,8 @@ class Augmentation:
     mix_probability: float = 1.0  # share of batches that are mixed, by MixUp or CutMix in turns
 
     def __post_init__(self):
-        bounds = {"shift": 1, "magnitude": 1, "mix_probability": 1, "mixup": 100, "cutmix": 1}
+        bounds = {"shift": 1, "rotation": 1, "zoom": 1, "magnitude": 1, "mix_probability": 1}
+        bounds |= {"mixup": 100, "cutmix": 1}
         for name, upper in bounds.items():
             if not 0 <= getattr(self, name) <= upper:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
@@ -55,6 +58,8 @@ class Augmenter:
             a.shift, a.shift, fill_mode="constant", interpolation="nearest", dtype="float32"
         )
         self._flip = layers.RandomFlip("horizontal", dtype="float32")
+        self._rotate = layers.RandomRotation(a.rotation, dtype="float32")
+        self._zoom = layers.RandomZoom(a.zoom, a.zoom, dtype="float32")
         self._operations = _operations(a.magnitude) if a.rand_augment else []
         self._mixups = []
         if a.mixup:
@@ -81,6 +86,10 @@ class Augmenter:
             images = _apply(self._shift, images, draws)
         if a.flip:
             images = _apply(self._flip, images, draws)
+        if a.rotation:
+            images = _apply(self._rotate, images, draws)
+        if a.zoom:
+            images = _apply(self._zoom, images, draws)
         if a.rand_augment:
             images = self._rand_augment(images, draws)
         if self._mixups and draws.random() < a.mix_probability:

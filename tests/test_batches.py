@@ -9,7 +9,14 @@ from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.data import Split
 
 FULL = Augmentation(
-    shift=0.125, flip=True, rand_augment=2, mixup=0.4, cutmix=1.0, mix_probability=0.7
+    shift=0.125,
+    flip=True,
+    rotation=0.02,
+    zoom=0.2,
+    rand_augment=2,
+    mixup=0.4,
+    cutmix=1.0,
+    mix_probability=0.7,
 )
 
 
@@ -86,6 +93,30 @@ def test_augmentation_is_the_same_under_every_policy(policy):
     keras.mixed_precision.set_dtype_policy(policy)
     for a, b in zip(expected, to_numpy(Augmenter(FULL, seed=1)(photos(), labels, 3))):
         np.testing.assert_array_equal(a, b)
+
+
+def slopes(change):
+    """How a picture whose value is its column looks after a change: its slopes (x, y) inside."""
+    column = np.tile(np.arange(64.0, dtype="float32")[None, None, :, None], (40, 64, 1, 3))
+    images = to_numpy(Augmenter(Augmentation(**change), seed=1)(column, np.eye(40), 0))[0]
+    inside = images[:, 24:40, 24:40, 0]
+    return np.gradient(inside, axis=2).mean((1, 2)), np.gradient(inside, axis=1).mean((1, 2))
+
+
+def test_rotation_turns_up_to_its_share_of_a_turn():
+    x, y = slopes({"rotation": 0.02})
+    np.testing.assert_allclose(np.hypot(x, y), 1, rtol=2e-2)  # turned, not stretched
+    angles = np.degrees(np.arctan2(y, x))
+    assert np.abs(angles).max() < 7.3
+    assert angles.min() < -3
+    assert angles.max() > 3
+
+
+def test_zoom_scales_up_to_its_share():
+    x, y = slopes({"zoom": 0.2})
+    np.testing.assert_allclose(y, 0, atol=1e-3)
+    assert 0.79 < x.min() < 0.9
+    assert 1.1 < x.max() < 1.21
 
 
 def test_augmented_pictures_stay_pictures_and_labels_stay_distributions():
