@@ -67,6 +67,8 @@ def table(model):
     """
     blocks = stages.blocks(model)
     found = _kernel_bias("stem", model.get_layer("stem"))
+    if stages.has_layer(model, "stem_norm"):  # Google's Mixers have none
+        found |= _scale_bias("stem_norm", model.get_layer("stem_norm"))
     for i, block in enumerate(blocks):
         for j, norm in enumerate((block.layer_norm_0, block.layer_norm_1)):
             found |= _scale_bias(f"MixerBlock_{i}/LayerNorm_{j}", norm)

@@ -133,9 +133,8 @@ def freeze(model, upto):
     """
     if upto not in FREEZABLE:
         raise ValueError(zoo.unknown("part to freeze", upto, FREEZABLE))
-    frozen = [model.get_layer("stem")] if stages.blocks(model) else []
-    frozen += stages.blocks(model) if upto == "blocks" else []
-    for layer in frozen:
+    blocks = stages.blocks(model)
+    for layer in [*_stem(model), *(blocks if upto == "blocks" else [])]:
         layer.trainable = False
 
 
@@ -154,7 +153,13 @@ def layer_rates(model, decay):
     """
     blocks = stages.blocks(model)
     shares = {}
-    for depth, layer in enumerate([model.get_layer("stem"), *blocks]):
+    for depth, group in enumerate([_stem(model), *([block] for block in blocks)]):
         share = decay ** (len(blocks) + 1 - depth)
-        shares |= {id(variable): share for variable in layer.trainable_variables}
+        shares |= {id(v): share for layer in group for v in layer.trainable_variables}
     return [shares.get(id(variable), 1.0) for variable in model.trainable_variables]
+
+
+def _stem(model):
+    """What stands before the blocks and has weights."""
+    names = [name for name in ("stem", "stem_norm") if stages.has_layer(model, name)]
+    return [model.get_layer(name) for name in names]

@@ -40,6 +40,8 @@ def build_mixer(config: MixerConfig, input_shape, num_classes, name="mixer"):
     x = layers.Conv2D(config.hidden_dim, config.patch_size, strides=config.patch_size, name="stem")(
         x
     )
+    if config.stem_norm:
+        x = layers.LayerNormalization(epsilon=config.epsilon, name="stem_norm")(x)
     # [B, h, w, C] -> [B, S, C]
     x = layers.Reshape((rows * columns, config.hidden_dim), name="tokens")(x)
 
@@ -60,6 +62,8 @@ def build_mixer(config: MixerConfig, input_shape, num_classes, name="mixer"):
         x = layers.LayerNormalization(epsilon=config.epsilon, name="pre_head_layer_norm")(x)
     x = layers.GlobalAveragePooling1D(name="pre_logits")(x)  # [B, S, C] -> [B, C]
     if num_classes:
+        if config.head_dropout:
+            x = layers.Dropout(config.head_dropout, name="head_dropout")(x)
         # float32 under every policy: a softmax over rounded logits loses small differences.
         x = layers.Dense(num_classes, dtype="float32", name="head")(x)  # [B, C] -> [B, classes]
     return keras.Model(images, x, name=name)

@@ -39,6 +39,7 @@ def config_of(model):
     """
     first, last = blocks(model)[0], blocks(model)[-1]
     stem = model.get_layer("stem")
+    dropout = model.get_layer("head_dropout") if has_layer(model, "head_dropout") else None
     return MixerConfig(
         num_blocks=len(blocks(model)),
         hidden_dim=stem.filters,
@@ -50,6 +51,8 @@ def config_of(model):
         final_norm=has_layer(model, "pre_head_layer_norm"),
         activation=first.activation,
         epsilon=first.epsilon,
+        stem_norm=has_layer(model, "stem_norm"),
+        head_dropout=dropout.rate if dropout else 0.0,
     )
 
 

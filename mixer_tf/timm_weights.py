@@ -22,7 +22,12 @@ _PARTS = {
     "mlp_channels.fc1": "channel_mixing/Dense_0",
     "mlp_channels.fc2": "channel_mixing/Dense_1",
 }
-_WHOLE = {"stem.proj": "stem", "norm": "pre_head_layer_norm", "head": "head"}
+_WHOLE = {
+    "stem.proj": "stem",
+    "stem.norm": "stem_norm",
+    "norm": "pre_head_layer_norm",
+    "head": "head",
+}
 
 
 def load_timm(model, path, head="load"):

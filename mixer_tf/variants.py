@@ -25,6 +25,8 @@ class MixerConfig:
     final_norm: bool = True  # pre_head_layer_norm before the mean over tokens
     activation: str = "gelu_tanh"  # Google's weights need the tanh form
     epsilon: float = 1e-6  # of every LayerNorm
+    stem_norm: bool = False  # a LayerNorm between the stem and the first block
+    head_dropout: float = 0.0  # rate on the pre-logits
 
     def __post_init__(self):
         if isinstance(self.patch_size, int):
@@ -43,7 +45,7 @@ class MixerConfig:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
         if len(self.patch_size) != 2:
             raise ValueError(f"patch_size is {self.patch_size}; give (height, width) in pixels.")
-        for name in ("dropout", "stochastic_depth"):
+        for name in ("dropout", "stochastic_depth", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")
         if self.epsilon <= 0:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 
@@ -65,6 +66,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
 
 SIZES = {"blocks": 2, "channels": 24, "patch": 8, "size": 32, "classes": 7}
 CONFIG = mixer_tf.MixerConfig(2, 24, 12, 96, (8, 8), activation="gelu")
+NORMED = dataclasses.replace(CONFIG, stem_norm=True)
 
 
 def timm_state(seed=0):
@@ -127,10 +129,11 @@ def test_hostile_safetensors(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_logits_equal_timms(tmp_path):
+@pytest.mark.parametrize(("config", "more"), [(CONFIG, ""), (NORMED, ", stem_norm=True")])
+def test_logits_equal_timms(config, more, tmp_path):
     pytest.importorskip("safetensors")
-    made = "MlpMixer(7, 32, patch_size=8, num_blocks=2, embed_dim=24, mlp_ratio=(0.5, 4.0))"
+    made = f"MlpMixer(7, 32, patch_size=8, num_blocks=2, embed_dim=24, mlp_ratio=(0.5, 4.0){more})"
     expected = timm_reference.run(made, tmp_path)
-    model = load_timm(mixer_tf.build(CONFIG, (32, 32, 3), 7), tmp_path / "w.safetensors")
+    model = load_timm(mixer_tf.build(config, (32, 32, 3), 7), tmp_path / "w.safetensors")
     difference = np.abs(np.asarray(model(expected["images"])) - expected["logits"]).max()
     assert difference < 1e-4

@@ -146,7 +146,7 @@ def test_adamw_with_rates_equals_the_closed_form():
 
 @pytest.mark.parametrize(("upto", "fixed"), [("stem", ["stem"]), ("blocks", ["stem", "block"])])
 def test_frozen_layers_stay(upto, fixed):
-    model = build()
+    model = build(stem_norm=True)
     finetune.freeze(model, upto)
     held = {v.path: np.asarray(v).copy() for v in model.weights}
     images, labels = batch()
@@ -303,6 +303,25 @@ def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(tmp_path, tiny_data
     with pytest.raises(ValueError, match="does not fit"):
         train("mixer_nano", tiny_data, recipe, tmp_path / "s", pretrained=google, quiet=True)
     assert not (tmp_path / "s").exists()
+
+
+def test_one_command_from_a_file(tmp_path, picture_folder, no_jit):
+    """As one fine-tunes Google's B/16, with a network that a test can afford."""
+    keras.utils.set_random_seed(0)
+    source = mixer_tf.build("mixer_cifar_2", num_classes=7)
+    mixer_tf.save_npz(source, tmp_path / "source.npz")
+    flags = ["--epochs", 1, "--batch-size", 8, "--freeze", "blocks", "--out", tmp_path / "run"]
+    data = picture_folder(size=(16, 16))
+    start = ["train", "--model", "mixer_cifar_2", "--pretrained", tmp_path / "source.npz"]
+    cli.main([str(word) for word in [*start, "--data", data, *flags]])
+    run = Run.open(tmp_path / "run")
+    assert run.result()["input_shape"] == [72, 72, 3]
+    tuned = run.model()
+    assert tuned.output_shape == (None, 2)
+    for name in ("stem", "block_0", "block_1"):
+        for a, b in zip(tuned.get_layer(name).get_weights(), source.get_layer(name).get_weights()):
+            assert np.array_equal(a, b)
+    assert np.asarray(tuned.get_layer("head").kernel).any()  # from zero
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

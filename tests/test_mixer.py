@@ -8,6 +8,7 @@ from test_layers import norm, randomised, reference_block
 import mixer_tf
 from mixer_tf import MixerConfig
 from mixer_tf.mixer import build_mixer
+from mixer_tf.stages import config_of
 
 SMALL = MixerConfig(2, 12, 6, 10, (4, 4))
 
@@ -87,6 +88,23 @@ def test_stochastic_depth_grows_linearly():
     np.testing.assert_allclose(rates, [0, 0.05, 0.1, 0.15, 0.2])
 
 
+def test_stem_norm_and_head_dropout():
+    config = MixerConfig(2, 12, 6, 10, (4, 4), stem_norm=True, head_dropout=0.5)
+    model = build_mixer(config, (16, 16, 3), 5)
+    assert config_of(model) == config
+    images = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
+    tokens = np.asarray(mixer_tf.features(model)(images)["tokens"])
+    np.testing.assert_allclose(tokens.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(tokens.var(-1), 1, atol=1e-3)
+
+    bare = build_mixer(config, (16, 16, 3), 0)  # no head, and nothing dropped before it
+    bare.set_weights(model.get_weights()[:-2])
+    kernel, bias = model.get_layer("head").get_weights()
+    expected = np.asarray(bare(images)) @ kernel + bias
+    np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-5)
+    assert np.abs(np.asarray(model(images, training=True)) - expected).max() > 0.01
+
+
 def test_patch_size_as_one_number():
     assert MixerConfig(1, 2, 3, 4, 8).patch_size == (8, 8)
 
@@ -109,6 +127,7 @@ def test_a_picture_that_does_not_divide_is_refused_with_sizes_that_do(shape, siz
         ({"patch_size": (4, 4, 4)}, "patch_size"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1"),
+        ({"head_dropout": 1}, "head_dropout is 1"),
         ({"epsilon": 0}, "epsilon is 0"),
     ],
 )
