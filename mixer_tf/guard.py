@@ -19,10 +19,10 @@ class LossGuard(keras.callbacks.Callback):
 
     Args:
         first_step: step the run goes on from.
-        saved: says where the last good weights are, for the message.
+        saved: function that says where the last good weights are, for the message.
     """
 
-    def __init__(self, first_step=0, saved="nothing has been saved yet"):
+    def __init__(self, first_step, saved):
         super().__init__()
         self.step = first_step
         self.saved = saved
@@ -48,7 +48,7 @@ class LossGuard(keras.callbacks.Callback):
         policy = keras.mixed_precision.dtype_policy().name
         wider = " or use --precision mixed_bfloat16," if policy == "mixed_float16" else ""
         raise NotFinite(
-            f"The {name} is {value} after step {self.step}; {self.saved}. Lower the recipe's "
+            f"The {name} is {value} after step {self.step}; {self.saved()}. Lower the recipe's "
             f"learning rate, lengthen its warm-up,{wider} or clip its gradients (clip_norm)."
         )
 

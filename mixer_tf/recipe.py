@@ -41,6 +41,7 @@ class Recipe:
     recompute: bool = False  # blocks computed a second time instead of kept: less memory, slower
     freeze: str = ""  # "stem", or "blocks": stem and blocks; what does not train
     layer_decay: float = 1.0  # factor on the learning rate from each block to the one before it
+    shares: int = 1  # parts that a batch is augmented in, so that hosts can share that work
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
@@ -59,6 +60,10 @@ class Recipe:
             raise ValueError(
                 f"accumulate is {self.accumulate}; give a number that divides batch_size, "
                 f"{self.batch_size}."
+            )
+        if self.shares < 1 or self.part_size % self.shares:
+            raise ValueError(
+                f"shares is {self.shares}; give a number that divides the batch, {self.part_size}."
             )
         if self.freeze not in ("", "stem", "blocks"):
             raise ValueError(f"freeze is {self.freeze!r}; give 'stem' or 'blocks'.")

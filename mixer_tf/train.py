@@ -4,17 +4,21 @@ import importlib
 import platform
 import sys
 import time
+import zlib
 
 import keras
 import numpy as np
 
-from mixer_tf import files, finetune, runtime, zoo
+from mixer_tf import batch_size, files, finetune, hosts, runtime, zoo
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
+from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.guard import LossGuard
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe, make_loss, make_optimizer
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.runs import Run, RunConfig
+from mixer_tf.sam import sharpen
 from mixer_tf.state import KeepWeights, SaveState, load_state
 from mixer_tf.version import __version__
 
@@ -32,6 +36,7 @@ def train(
     pretrained="",
     command="",
     callbacks=lambda run: [],
+    save_every=0,
     quiet=False,
 ):
     """Train a model and write everything about it into a folder.
@@ -51,6 +56,7 @@ def train(
             begins at zero.
         command: that makes the run again, for the record.
         callbacks: function of the `Run`, gives further Keras callbacks.
+        save_every: steps after which the state is saved, beside that of each epoch.
         quiet: no progress bar.
 
     Returns:
@@ -58,8 +64,11 @@ def train(
 
     Raises:
         ValueError: something does not fit; nothing has been written then.
+        NotFinite: the loss became NaN or infinite; what was saved before is kept.
         Interrupted: Ctrl-C; the run can be resumed.
+        WorkerLost: another host is gone; the run can be resumed, by all together.
     """
+    hosts.join()
     image_size = image_size or input_size(model, data)
     input_shape = (*image_size, data.image_shape[2])
     if pretrained:
@@ -76,17 +85,18 @@ def train(
         pretrained=str(pretrained),
     )
     # before a folder is made: what does not fit, shows here
-    trainer = _Trainer(config, data, quiet, load_pretrained=bool(pretrained))
-    return trainer.fit(Run.create(out, config), callbacks)
+    trainer = _Trainer(config, data, quiet, bool(pretrained), save_every)
+    run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
+    return trainer.fit(run, callbacks)
 
 
-def resume(out, data, *, callbacks=lambda run: [], quiet=False):
+def resume(out, data, *, callbacks=lambda run: [], save_every=0, quiet=False):
     """Go on with a run that was stopped, to the same end as if it never had been.
 
     Args:
         out: folder of the run.
         data: the `Data` it began with.
-        callbacks, quiet: as for `train`.
+        callbacks, save_every, quiet: as for `train`.
 
     Returns:
         The dict that `result.json` holds; at once where the run had ended.
@@ -94,6 +104,7 @@ def resume(out, data, *, callbacks=lambda run: [], quiet=False):
     Raises:
         ValueError: the folder holds no run, or the data is another.
     """
+    hosts.join()
     run = Run.open(out)
     if run.result_file.exists():
         return run.result()
@@ -105,7 +116,7 @@ def resume(out, data, *, callbacks=lambda run: [], quiet=False):
         )
     begun = run.state_file.exists()  # then its weights are in it
     again = bool(config.pretrained) and not begun
-    return _Trainer(config, data, quiet, again).fit(run, callbacks)
+    return _Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 
 
 def input_size(model, data):
@@ -125,16 +136,20 @@ def has_convolutions(model):
 class _Trainer:
     """The model, compiled for a run, and its batches."""
 
-    def __init__(self, config, data, quiet, load_pretrained):
+    def __init__(self, config, data, quiet, load_pretrained, save_every):
         self.config = config
         self.data = data
         self.load_pretrained = load_pretrained
+        self.save_every = save_every
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
+        self.runtime = runtime.choose(config.precision)
+        if self.runtime.hosts:
+            self.runtime.hosts.agree(self._terms())
+        batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
         self.steps_per_epoch = self._batches(0).steps_per_epoch
 
         keras.utils.set_random_seed(config.seed)
-        self.runtime = runtime.choose(config.precision)
         with self.runtime.scope():
             self.model = config.build()
             optimizer = self._prepare()
@@ -142,7 +157,7 @@ class _Trainer:
             self.model.compile(
                 optimizer=optimizer,
                 loss=make_loss(self.recipe),
-                metrics=["accuracy"],
+                weighted_metrics=["accuracy"],  # see `EvaluationBatches`
                 jit_compile=not self.fused
                 and self.runtime.jit_compile(has_convolutions(self.model)),
             )
@@ -161,6 +176,8 @@ class _Trainer:
                 f"accumulate is {recipe.accumulate}, but Keras cannot accumulate gradients over "
                 f"{self.runtime.replicas} replicas; leave it out, or use one device."
             )
+        if recipe.sam:
+            sharpen(model, recipe.sam)
         rates = []
         if recipe.layer_decay < 1:
             rates = finetune.layer_rates(model, recipe.layer_decay)
@@ -187,35 +204,117 @@ class _Trainer:
             config.seed,
             config.input_shape[:2],
             first_step,
+            self.runtime.place,
+            recipe.shares,
         )
+
+    def _terms(self):
+        """What all hosts must have in common."""
+        config, train = self.config, self.data.train
+        names = "/".join(config.class_names).encode()
+        return {
+            "model": str(config.model),
+            "input_shape": list(config.input_shape),
+            "classes": [config.num_classes, zlib.crc32(names)],
+            "pictures": [len(train), zlib.crc32(train.images), zlib.crc32(train.labels)],
+            "seed": config.seed,
+            "precision": config.precision,
+            "pretrained": config.pretrained,
+            "save_every": self.save_every,
+            **config.recipe,
+            **versions(),
+        }
 
     def fit(self, run, callbacks):
         """Train from the saved state, or from the start, to the end; then test."""
-        if not self.quiet:
-            print(f"{self.config.model_name}: {self.runtime.describe()}", file=sys.stderr)
+        several = self.runtime.hosts
+        if not self.quiet and self.runtime.is_chief:
+            about = batch_size.describe(self.recipe, self.runtime.replicas)
+            print(f"{self.config.model_name}: {self.runtime.describe()}; {about}", file=sys.stderr)
         total = self.recipe.epochs * self.steps_per_epoch
-        progress = {"step": 0, "seconds": 0.0, "history": []}
-        with self.runtime.scope():
-            while True:
+        while True:
+            progress = {"step": 0, "seconds": 0.0, "history": []}
+            if several:
+                several.agree({})  # before it is read, the chief has written it
+            with self.runtime.scope():
                 if run.state_file.exists():
                     progress = load_state(run.state_file, self.model)
-                if progress["step"] >= total:
-                    return self._finish(run, progress)
-                self._fit_part(run, progress, callbacks(run))
+                elif several:
+                    self.model.optimizer.build(self.model.trainable_variables)
+            if several:
+                several.agree({"step in the run directory, which all must see,": progress["step"]})
+            if progress["step"] >= total:
+                break
+            self._fit_part(run, progress, callbacks)
+        with self.runtime.alone():
+            result = self._finish(run, progress) if self.runtime.is_chief else None
+        return several.tell(result) if several else result
 
     def _fit_part(self, run, progress, callbacks):
         """Train up to the end of the run, or of an epoch that was left in its middle."""
-        step, history = progress["step"], progress["history"]
+        step, place = progress["step"], self.runtime.place
         epoch, done = divmod(step, self.steps_per_epoch)
+        options = {
+            "steps_per_epoch": self.steps_per_epoch - done,
+            "initial_epoch": epoch,
+            "epochs": epoch + 1 if done else self.recipe.epochs,
+            "validation_data": EvaluationBatches(
+                self.data.validation,
+                self.config.num_classes,
+                image_size=self.config.input_shape[:2],
+                replicas=self.runtime.replicas,
+                place=place,
+            ),
+        }
+        guard = LossGuard(
+            step,
+            lambda: (
+                f"the last good weights are in {run.folder}"
+                if run.state_file.exists()
+                else "no epoch had ended, so none are saved"
+            ),
+        )
+        averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
+        if not self.runtime.is_chief:
+            return self._run(step, options, [guard, *averaging])
+        saver = self._saver(run, progress)
+        bar = self._bar(step)
+        ranks = [(row["val_accuracy"], -row["val_loss"]) for row in progress["history"]]
+        keeper = KeepWeights(run, max(ranks, default=(-1.0, 0.0)))
+        shown = self._shown(callbacks(run))
+        try:
+            return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown])
+        finally:
+            bar.close()
+            saver.restore_signal()
+
+    def _run(self, step, options, callbacks):
+        several = self.runtime.hosts
+        if several and several.strategy:
+            from mixer_tf import host_training  # TensorFlow's alone
+
+            host_training.fit(
+                self.model, several, self._batches(step), callbacks=callbacks, **options
+            )
+            return
+        batches = self._batches(step)
+        # shuffle: the batches come in the order of their steps
+        with self.runtime.scope(), hosts.losing_workers():
+            self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)
+
+    def _saver(self, run, progress):
         started = time.perf_counter()
-        saver = SaveState(
+        return SaveState(
             run,
             self.steps_per_epoch,
-            history,
+            progress["history"],
             lambda: progress["seconds"] + time.perf_counter() - started,
-            step,
+            progress["step"],
+            self.save_every,
         )
-        bar = Progress(
+
+    def _bar(self, step):
+        return Progress(
             self.config.model_name,
             self.recipe.part_size,
             self.steps_per_epoch,
@@ -223,31 +322,15 @@ class _Trainer:
             step,
             self.quiet,
         )
-        averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
-        ranks = [(row["val_accuracy"], -row["val_loss"]) for row in history]
-        validation = EvaluationBatches(
-            self.data.validation, self.config.num_classes, image_size=self.config.input_shape[:2]
-        )
-        try:
-            self.model.fit(
-                self._batches(step),
-                steps_per_epoch=self.steps_per_epoch - done,
-                initial_epoch=epoch,
-                epochs=epoch + 1 if done else self.recipe.epochs,
-                validation_data=validation,
-                callbacks=[
-                    bar,
-                    KeepWeights(run, max(ranks, default=(-1.0, 0.0))),
-                    *averaging,
-                    saver,
-                    *callbacks,
-                ],
-                shuffle=False,  # the batches come in the order of their steps
-                verbose=0,
-            )
-        finally:
-            bar.close()
-            saver.restore_signal()
+
+    def _shown(self, callbacks):
+        """The callbacks as they may look at the model."""
+        if not (self.runtime.hosts and callbacks):
+            return callbacks
+        with self.runtime.alone():
+            copy = self.config.build()
+            copy.compile(make_optimizer(self.recipe, self.steps_per_epoch), make_loss(self.recipe))
+        return [OnCopy(callbacks, copy, self.runtime.alone)]
 
     def _finish(self, run, progress):
         """Test the best weights, write `result.json` and return it."""
