@@ -36,8 +36,11 @@ def fuse_blocks(model, products="float32"):
     reason = why_not(model)
     if reason:
         raise ValueError(f"These blocks cannot be fused: {reason}; train the model as it is.")
+    dtype = tf.as_dtype(products)
+    stem = model.get_layer("stem")
+    stem.call = _fused_stem(stem)
     for block in stages.blocks(model):
-        block.call = _fused_call(block, tf.as_dtype(products))
+        block.call = _fused_call(block, dtype)
     for layer in model.layers:
         if layer.name == "pre_head_layer_norm":
             layer.call = _one_pass(layer.call)
@@ -57,18 +60,47 @@ def why_not(model):
     return "" if policies == {"float32"} else f"its policy computes in {', '.join(policies)}"
 
 
+def _fused_stem(stem):
+    """The stem as one product, in float32: patches do not overlap, each pixel is used once."""
+    height, width = stem.kernel_size
+
+    def call(images):
+        rows, columns = images.shape[1] // height, images.shape[2] // width
+        patches = tf.reshape(images, [-1, rows, height, columns, width, images.shape[3]])
+        patches = tf.transpose(patches, [0, 1, 3, 2, 4, 5])  # [B, h, w, height, width, 3]
+        size = height * width * images.shape[3]
+        patches = tf.reshape(patches, [-1, rows * columns, size])
+
+        @tf.custom_gradient
+        def project(kernel, bias):
+            tokens = _product(patches, tf.reshape(kernel, [size, -1])) + bias
+
+            def backward(d):
+                d_kernel = _kernel_gradient(patches, d)
+                return tf.reshape(d_kernel, kernel.shape), _sum_rows(d)
+
+            return tokens, backward
+
+        weights = (tf.convert_to_tensor(v.value) for v in (stem.kernel, stem.bias))
+        tokens = project(*weights)
+        return tf.reshape(tokens, [-1, rows, columns, stem.filters])  # [B, h, w, C]
+
+    return call
+
+
 def _fused_call(block, products):
-    names = ("token_mixing", "channel_mixing")
-    norms = [(block.layer_norm_0, 0), (block.layer_norm_1, 1)]
-    mlps = [getattr(block, name) for name in names]
+    branches = [
+        (block.layer_norm_0, block.token_mixing),
+        (block.layer_norm_1, block.channel_mixing),
+    ]
 
     def call(x, training=None):
         weights = []
-        for (norm, _), mlp in zip(norms, mlps):
+        for norm, mlp in branches:
             for layer in (norm, mlp.dense_0, mlp.dense_1):
                 weights += [tf.convert_to_tensor(v.value) for v in layer.variables]
         keep = tf.ones_like(x[:, :1, :1])  # [B, 1, 1]: what stochastic depth leaves of a branch
-        keeps = [block.skip(keep, training=training) for _ in names]
+        keeps = [block.skip(keep, training=training) for _ in branches]
         dtype = products if training else tf.float32
         return _block(x, keeps, weights, block.epsilon, dtype)
 
