@@ -12,6 +12,7 @@ import sys
 import click
 
 from mixer_tf import zoo
+from mixer_tf.cluster import TRY_AGAIN, WorkerLost
 from mixer_tf.version import __version__
 
 
@@ -24,6 +25,9 @@ def main(arguments=None):
         _stop("stopped", 130)
     except click.ClickException as error:
         _stop(error.format_message(), 130 if isinstance(error, _Stopped) else 2)
+    except WorkerLost as error:
+        print(f"mixer_tf: {error}", file=sys.stderr, flush=True)
+        os._exit(TRY_AGAIN)  # an engine that has lost its peers may wait for them at its end
     except (ValueError, OSError) as error:
         if os.environ.get("MIXER_TF_TRACEBACK"):
             raise
@@ -31,17 +35,30 @@ def main(arguments=None):
 
 
 def _load_backend():
-    """Import Keras without the lines that TensorFlow writes to standard error as it starts.
+    """Import Keras, and where the environment names other hosts, join them.
 
-    They come from C++ before its logging can be turned down, and would bury the
-    one line that matters. An import that fails still raises.
+    The lines that TensorFlow writes to standard error as it starts are left out:
+    they come from C++ before its logging can be turned down, and would bury the
+    one line that matters. What fails still raises.
     """
+    with _silence():
+        importlib.import_module("keras")
+    from mixer_tf import hosts
+
+    hosts.join()  # before anything is computed
+    with _silence():
+        importlib.import_module("keras").ops.zeros(1)
+
+
+@contextlib.contextmanager
+def _silence():
+    """Nothing that is written to standard error, by C++ either, is seen."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
         try:
-            importlib.import_module("keras").ops.zeros(1)
+            yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -119,6 +136,17 @@ def _training_flags(command):
             "--recompute", is_flag=True, default=None, help="Less memory for deep Mixers, slower."
         ),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option(
+            "--per-device",
+            type=click.IntRange(1),
+            help="Pictures of each batch on each device; the learning rate follows (linear rule).",
+        ),
+        click.option(
+            "--shares", type=click.IntRange(1), help="Parts of a batch that hosts augment apart."
+        ),
+        click.option(
+            "--save-every", type=click.IntRange(1), default=None, help="Steps between two savings."
+        ),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
     ]
     for flag in reversed(flags):
@@ -184,10 +212,12 @@ def train(model, **flags):
 
     with _resumable(out):
         if flags["resume"]:
-            result = trainer.resume(out, data, callbacks=options["callbacks"])
+            kept = {name: options[name] for name in ("callbacks", "save_every")}
+            result = trainer.resume(out, data, **kept)
         else:
             result = trainer.train(model, data, recipe, out, **options)
-    _report(result, out)
+    if _is_chief():
+        _report(result, out)
 
 
 @commands.command()
@@ -209,6 +239,8 @@ def compare(names, more, **flags):
 
     with _resumable(out):
         comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
+    if not _is_chief():
+        return
     click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
     click.echo(
         f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out} "
@@ -323,6 +355,18 @@ def export(run, form, precision, out):
     click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")
 
 
+def _is_one_of_several():
+    from mixer_tf import hosts
+
+    return hosts.join() is not None
+
+
+def _is_chief():
+    from mixer_tf import hosts
+
+    return hosts.join() is None or hosts.join().is_chief
+
+
 def _stem(flags):
     return pathlib.Path(flags["data"]).stem
 
@@ -332,9 +376,13 @@ def _prepare(names, flags, default_name):
     if flags["resume"] and not flags["out"]:
         raise ValueError("--resume needs --out, the folder of the run to go on with.")
     out = flags["out"] or _free(pathlib.Path("runs") / default_name)
+    if flags["per_device"] and flags["batch_size"]:
+        raise ValueError("Give --batch-size, for all devices together, or --per-device, not both.")
     if flags["resume"]:
         flags = {**flags, **_begun(out, names)}
     _load_backend()
+    if not flags["out"] and _is_one_of_several():
+        raise ValueError("Several hosts need --out, one folder that all of them see.")
     from mixer_tf.recipe import RECIPES, default_recipe
 
     name = flags["recipe"] or default_recipe(_stem(flags))
@@ -345,6 +393,11 @@ def _prepare(names, flags, default_name):
     if "epochs" in changes:
         changes["steps"] = 0  # of a recipe that counts in steps
     recipe = dataclasses.replace(RECIPES[name], **changes)
+    if flags["per_device"]:
+        from mixer_tf import batch_size, runtime
+
+        replicas = runtime.choose(flags["precision"]).replicas
+        recipe = batch_size.scaled(recipe, flags["per_device"], replicas)
     from mixer_tf.data import load_data
 
     size = flags["image_size"]
@@ -358,6 +411,7 @@ def _prepare(names, flags, default_name):
         "pretrained": flags["pretrained"] or "",
         "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
         "callbacks": lambda run: _tensorboard(run, data),
+        "save_every": flags["save_every"] or 0,
     }
     return data, recipe, out, options
 

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from mixer_tf import figures, files, zoo
+from mixer_tf import figures, files, hosts, zoo
 from mixer_tf.runs import Run
 from mixer_tf.train import resume, train
 
@@ -31,18 +31,22 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
         if list(models).count(name) > 1:
             raise ValueError(f"{name} stands twice among the models; give each one once.")
     out = pathlib.Path(out)
-    if out.exists() and any(out.iterdir()) and not resuming:
+    several = hosts.join()
+    is_chief = several is None or several.is_chief
+    if is_chief and out.exists() and any(out.iterdir()) and not resuming:
         raise ValueError(f"{out} is not empty; give another --out, or --resume to go on with it.")
 
     results = []
     for name in models:
         folder = out / name
         if resuming and (folder / "config.json").exists():
-            quiet = options.get("quiet", False)
-            results.append(resume(folder, data, callbacks=callbacks, quiet=quiet))
+            kept = {name: options[name] for name in ("save_every", "quiet") if name in options}
+            results.append(resume(folder, data, callbacks=callbacks, **kept))
         else:
             results.append(train(name, data, recipe, folder, callbacks=callbacks, **options))
 
+    if not is_chief:
+        return results
     runs = [_summary(out / name, name) for name in models]
     with files.replacing(out / "comparison.png") as beside:
         figures.save(figures.comparison(runs, data.name), beside)

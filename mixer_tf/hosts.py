@@ -107,12 +107,13 @@ def _join_tensorflow(cluster):
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     local = strategy.num_replicas_in_sync // cluster.count
+    gather_rows = tf.function(lambda rows: strategy.gather(rows, axis=0))
 
     def gather(array):
         rows = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(array[None])
         )
-        return strategy.gather(rows, axis=0).numpy()[::local]
+        return gather_rows(rows).numpy()[::local]
 
     return Hosts(cluster.count, cluster.index, gather, strategy)
 

@@ -1,4 +1,4 @@
-"""Keras optimizers with a learning rate of its own for each variable."""
+"""Keras optimizers with a learning rate for each variable, or for several replicas."""
 
 
 def with_rates(optimizer_class, rates, decays=None):
@@ -35,3 +35,28 @@ def with_rates(optimizer_class, rates, decays=None):
 
     WithRates.__name__ = optimizer_class.__name__
     return WithRates
+
+
+def sum_first(optimizer):
+    """Let an optimizer sum gradients over all replicas before it looks at them.
+
+    Under a `tf.distribute` strategy Keras clips, and checks for overflow, what
+    each replica has of the gradient, and sums afterwards: clipping by the norm
+    then gives another gradient than one device has, and two hosts may disagree on
+    whether a step is left out, and wait for each other for ever.
+
+    Args:
+        optimizer: of a compiled model, made within the scope of a strategy; changed
+            in place.
+    """
+    import tensorflow as tf
+
+    apply = optimizer.apply
+
+    def apply_sum(grads, trainable_variables=None):
+        summed = tf.distribute.get_replica_context().all_reduce("SUM", list(grads))
+        return apply(summed, trainable_variables)
+
+    optimizer.apply = apply_sum
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = list  # pairs of gradients, summed already, and variables

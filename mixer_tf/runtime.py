@@ -29,7 +29,7 @@ class Runtime:
     reason: str  # why this precision
     strategy: object = None  # tf.distribute.Strategy, keras.distribution object or None
     products: str = "float32"  # what fused blocks round the operands of their products to
-    hosts: object = None  # `Hosts`, where several processes train together
+    hosts: hosts_room.Hosts | None = None  # where several processes train together
 
     @property
     def fuses_blocks(self):
@@ -52,11 +52,13 @@ class Runtime:
         if self.replicas == 1:
             shared = "1 replica"
         else:
-            shared = f"{self.replicas} replicas by {type(self.strategy).__name__}"
-            if self.hosts is not None:
-                shared += f" on {self.hosts.count} hosts, as the environment says"
-            else:
-                shared += ", all devices of this machine"
+            several = self.hosts is not None
+            name = type(self.strategy).__name__
+            if several and self.hosts.strategy:
+                name = "MultiWorkerMirroredStrategy"  # its class has another name
+            where = f"on {self.hosts.count} hosts that the environment names"
+            shared = f"{self.replicas} replicas by {name} "
+            shared += where if several else "on all devices of this machine"
         return f"{self.device}, {self.backend}, {shared}, {self.precision} ({self.reason})"
 
     def scope(self):

@@ -14,6 +14,7 @@ from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.guard import LossGuard
+from mixer_tf.optimizers import sum_first
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe, make_loss, make_optimizer
 from mixer_tf.recompute import recompute_blocks
@@ -161,6 +162,8 @@ class _Trainer:
                 jit_compile=not self.fused
                 and self.runtime.jit_compile(has_convolutions(self.model)),
             )
+            if self.runtime.strategy and self.runtime.backend == "tensorflow":
+                sum_first(self.model.optimizer)
 
     def _prepare(self):
         """What a recipe asks of the model before it is compiled; gives the optimizer."""
