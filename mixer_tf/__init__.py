@@ -13,7 +13,7 @@ from mixer_tf.version import __version__
 
 _ROOMS = {
     "MODELS": "zoo",
-    "build": "zoo",
+    "build": "shipped",
     "MixerConfig": "variants",
     "MlpBlock": "layers",
     "MixerBlock": "layers",

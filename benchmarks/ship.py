@@ -1,0 +1,76 @@
+"""Take an ended run into `weights/`, with its model card.
+
+    python benchmarks/ship.py runs/nano cifar10 --note "JPEG copy of CIFAR-10"
+
+The card is made from what the run wrote; nothing in it is typed by hand but the note.
+"""
+
+import argparse
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from mixer_tf import shipped
+from mixer_tf.runs import Run
+
+CARD = """# {model}, trained on {data}
+
+- **Model:** {model}, {parameters:,} weights, pictures {size}, {classes} classes
+- **Data:** {data}{note}
+- **Recipe:** {recipe}
+- **Command:** `{command}`
+- **Seed:** {seed}; one run
+- **Test accuracy:** {accuracy:.2f} ± {error:.2f} % (standard error over {pictures:,} pictures)
+- **Hardware and time:** {device}, {minutes:.0f} minutes of training, {epochs} epochs
+- **Versions:** {versions}
+- **Limits:** knows these {classes} classes only and answers with one of them for any picture
+- **SHA-256 of model.weights.h5:** {sum}
+"""
+
+
+def main():
+    """Copy, then write the card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("data")
+    parser.add_argument("--note", default="")
+    arguments = parser.parse_args()
+    run = Run.open(arguments.run)
+    config, result = run.config(), run.result()
+    folder = shipped.ship(run, arguments.data)
+    sums = (folder / shipped.SUMS).read_text().splitlines()
+    card = CARD.format(
+        model=config.model_name,
+        data=arguments.data,
+        note=f" ({arguments.note})" if arguments.note else "",
+        parameters=result["parameters"],
+        size="x".join(map(str, config.input_shape)),
+        classes=config.num_classes,
+        recipe=", ".join(f"{name} {value}" for name, value in said(config.recipe)),
+        command=result["command"],
+        seed=result["seed"],
+        accuracy=100 * result["test_accuracy"],
+        error=100 * result["test_standard_error"],
+        pictures=result["test_pictures"],
+        device=result["device"],
+        minutes=result["train_seconds"] / 60,
+        epochs=result["epochs"],
+        versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
+        sum=next(line.split()[0] for line in sums if line.endswith(run.best_file.name)),
+    )
+    (folder / "README.md").write_text(card)
+    print(folder)
+
+
+def said(recipe):
+    """What a recipe does, without what it leaves alone: (name, value)."""
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            yield from said(value)
+        elif value:
+            yield name.replace("_", " "), value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Trained small models that come with the suite, by the name of what they were trained on.
+
+Each lies in a folder `weights/MODEL-DATA`, which is a run directory without what only
+resuming needs: `evaluate`, `predict`, `visualize` and `export` take it as they take any run.
+"""
+
+import hashlib
+import pathlib
+
+from mixer_tf import files, zoo
+from mixer_tf.runs import Run
+
+FOLDER = pathlib.Path(__file__).parent.parent / "weights"
+SUMS = "SHA256SUMS"
+
+
+def names():
+    """The (model, data) of everything that is there, in order of their names."""
+    if not FOLDER.is_dir():
+        return []
+    return [tuple(path.parent.name.rsplit("-", 1)) for path in sorted(FOLDER.glob(f"*/{SUMS}"))]
+
+
+def build(model, input_shape=None, num_classes=None, weights=None):
+    """A model with fresh weights, see `zoo.build`; or with those the suite comes with.
+
+    Args:
+        model, input_shape, num_classes: as for `zoo.build`.
+        weights: what the weights were trained on, such as `"cifar10"`; fresh ones if
+            left out. Shape and classes are then those of the training.
+    """
+    if weights is None:
+        return zoo.build(model, input_shape, num_classes)
+    return load(model, weights, input_shape, num_classes)
+
+
+def load(model, data, input_shape=None, num_classes=None):
+    """A trained model.
+
+    Args:
+        model: name in `MODELS`.
+        data: what it was trained on, such as `"cifar10"`.
+        input_shape, num_classes: where given, they must be those it was trained with.
+
+    Returns:
+        The `keras.Model`.
+
+    Raises:
+        ValueError: there are no such weights (those that are there are named), they are
+            for other pictures or classes, or the file is not the one that was shipped.
+    """
+    if (model, data) not in names():
+        there = ", ".join(f'build("{m}", weights="{d}")' for m, d in names()) or "none here"
+        raise ValueError(
+            f"There are no weights of {model} trained on {data!r}; there are: {there}."
+        )
+    run = Run.open(FOLDER / f"{model}-{data}")
+    config = run.config()
+    trained = (tuple(config.input_shape), config.num_classes)
+    asked = (tuple(input_shape or trained[0]), num_classes or trained[1])
+    if asked != trained:
+        raise ValueError(
+            f"The weights of {model} trained on {data} are for pictures {trained[0]} and "
+            f"{trained[1]} classes, not for {asked[0]} and {asked[1]}; build with those, then "
+            "use mixer_tf.resize, or train with --pretrained."
+        )
+    check(run.folder)
+    return run.model()
+
+
+def check(folder):
+    """Compare the files of a folder with the sums that were written when it was shipped.
+
+    Raises:
+        ValueError: a file is missing or another.
+    """
+    for line in (pathlib.Path(folder) / SUMS).read_text().splitlines():
+        expected, name = line.split()
+        file = pathlib.Path(folder) / pathlib.PurePath(name).name
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            raise ValueError(
+                f"{file} is not the file that was shipped; fetch it again from where the suite "
+                "came from."
+            )
+
+
+def ship(run, data):
+    """Put what others need of an ended run into `weights/`.
+
+    Args:
+        run: a `Run` that has ended.
+        data: short name of what it was trained on.
+
+    Returns:
+        The folder. Its model card is left to write: `benchmarks/ship.py` does.
+    """
+    folder = FOLDER / f"{run.config().model_name}-{data}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [run.config_file, run.best_file, run.history_file, run.result_file]
+    for file in kept:
+        with files.replacing(folder / file.name) as beside:
+            beside.write_bytes(file.read_bytes())
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in kept]
+    with files.replacing(folder / SUMS) as beside:
+        beside.write_text("\n".join(sums) + "\n")
+    return folder
