@@ -2,6 +2,8 @@
 
 import keras
 
+from mixer_tf import hosts
+
 
 class OnCopy(keras.callbacks.Callback):
     """Shows callbacks a copy of the model that belongs to this process alone.
@@ -13,14 +15,12 @@ class OnCopy(keras.callbacks.Callback):
     Args:
         callbacks: what looks at the copy; must not mean to change the model.
         copy: the same model, built and compiled outside of any distribution.
-        alone: function that gives the context in which the copy computes.
     """
 
-    def __init__(self, callbacks, copy, alone):
+    def __init__(self, callbacks, copy):
         super().__init__()
         self._callbacks = keras.callbacks.CallbackList(callbacks, model=copy)
         self._copy = copy
-        self._alone = alone
 
     def set_params(self, params):
         super().set_params(params)
@@ -29,7 +29,7 @@ class OnCopy(keras.callbacks.Callback):
     def _show(self, hook, *arguments, update=False):
         if update and hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
-        with self._alone():
+        with hosts.alone():
             if update:
                 pairs = [
                     *zip(self._copy.variables, self.model.variables),

@@ -128,6 +128,25 @@ def _join_jax(cluster):
 
 
 @contextlib.contextmanager
+def alone():
+    """Context in which what one host computes or makes is its own.
+
+    On JAX everything that Keras makes under a distribution belongs to all hosts,
+    and one that makes something by itself waits for the others. On TensorFlow this
+    holds only within a strategy's scope; do not stand in one.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
 def losing_workers():
     """Turn what an engine raises when a peer is gone into `WorkerLost`."""
     try:

@@ -52,31 +52,18 @@ class Runtime:
         if self.replicas == 1:
             shared = "1 replica"
         else:
-            several = self.hosts is not None
             name = type(self.strategy).__name__
-            if several and self.hosts.strategy:
-                name = "MultiWorkerMirroredStrategy"  # its class has another name
-            where = f"on {self.hosts.count} hosts that the environment names"
-            shared = f"{self.replicas} replicas by {name} "
-            shared += where if several else "on all devices of this machine"
+            where = "all devices of this machine"
+            if self.hosts is not None:
+                where = f"{self.hosts.count} hosts that the environment names"
+                if self.hosts.strategy:
+                    name = "MultiWorkerMirroredStrategy"  # its class has another name
+            shared = f"{self.replicas} replicas by {name} on {where}"
         return f"{self.device}, {self.backend}, {shared}, {self.precision} ({self.reason})"
 
     def scope(self):
         """Context in which the model is built and compiled."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
-
-    @contextlib.contextmanager
-    def alone(self):
-        """Context, outside of `scope`, in which a model belongs to this process alone."""
-        if self.backend == "tensorflow":
-            yield
-            return
-        before = keras.distribution.distribution()
-        keras.distribution.set_distribution(None)
-        try:
-            yield
-        finally:
-            keras.distribution.set_distribution(before)
 
     def jit_compile(self, has_convolutions):
         """What to give `compile(jit_compile=)`.

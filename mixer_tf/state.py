@@ -11,7 +11,7 @@ import threading
 import keras
 import numpy as np
 
-from mixer_tf import files
+from mixer_tf import files, hosts
 from mixer_tf.guard import check_finite
 
 
@@ -154,5 +154,5 @@ class KeepWeights(keras.callbacks.Callback):
 
 
 def _save_weights(model, path):
-    with files.replacing(path) as beside:
+    with files.replacing(path) as beside, hosts.alone():
         model.save_weights(beside)

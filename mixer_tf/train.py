@@ -249,7 +249,7 @@ class _Trainer:
             if progress["step"] >= total:
                 break
             self._fit_part(run, progress, callbacks)
-        with self.runtime.alone():
+        with hosts.alone():
             result = self._finish(run, progress) if self.runtime.is_chief else None
         return several.tell(result) if several else result
 
@@ -330,10 +330,10 @@ class _Trainer:
         """The callbacks as they may look at the model."""
         if not (self.runtime.hosts and callbacks):
             return callbacks
-        with self.runtime.alone():
+        with hosts.alone():
             copy = self.config.build()
             copy.compile(make_optimizer(self.recipe, self.steps_per_epoch), make_loss(self.recipe))
-        return [OnCopy(callbacks, copy, self.runtime.alone)]
+        return [OnCopy(callbacks, copy)]
 
     def _finish(self, run, progress):
         """Test the best weights, write `result.json` and return it."""
