@@ -9,8 +9,6 @@ import concurrent.futures
 import keras
 import tensorflow as tf
 
-from mixer_tf.hosts import losing_workers
-
 
 def fit(
     model, hosts, batches, *, initial_epoch, epochs, steps_per_epoch, validation_data, callbacks
@@ -39,29 +37,28 @@ def fit(
     calls = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs)
     model.stop_training = False
     first = 0
-    with losing_workers():
-        calls.on_train_begin()
-        for epoch in range(initial_epoch, epochs):
-            if model.stop_training:
-                break
-            model.reset_metrics()
-            calls.on_epoch_begin(epoch)
-            for step, batch in enumerate(_ahead(batches, range(first, first + steps_per_epoch))):
-                calls.on_train_batch_begin(step)
-                logs = train(_on_replicas(hosts, batch))
-                calls.on_train_batch_end(step, logs)
-            first += steps_per_epoch
-            logs = _numbers(logs)
+    calls.on_train_begin()
+    for epoch in range(initial_epoch, epochs):
+        if model.stop_training:
+            break
+        model.reset_metrics()
+        calls.on_epoch_begin(epoch)
+        for step, batch in enumerate(_ahead(batches, range(first, first + steps_per_epoch))):
+            calls.on_train_batch_begin(step)
+            logs = train(_on_replicas(hosts, batch))
+            calls.on_train_batch_end(step, logs)
+        first += steps_per_epoch
+        logs = _numbers(logs)
 
-            model.reset_metrics()
-            calls.on_test_begin()
-            for batch in _ahead(validation_data, range(validation_data.num_batches)):
-                tested = test(_on_replicas(hosts, batch))
-            tested = _numbers(tested)
-            calls.on_test_end(tested)
-            logs.update({f"val_{name}": value for name, value in tested.items()})
-            calls.on_epoch_end(epoch, logs)
-        calls.on_train_end(logs)
+        model.reset_metrics()
+        calls.on_test_begin()
+        for batch in _ahead(validation_data, range(len(validation_data))):
+            tested = test(_on_replicas(hosts, batch))
+        tested = _numbers(tested)
+        calls.on_test_end(tested)
+        logs.update({f"val_{name}": value for name, value in tested.items()})
+        calls.on_epoch_end(epoch, logs)
+    calls.on_train_end(logs)
 
 
 def _function(model, strategy, step):

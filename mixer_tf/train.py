@@ -24,6 +24,7 @@ from mixer_tf.state import KeepWeights, SaveState, load_state
 from mixer_tf.version import __version__
 
 
+@hosts.losing_workers()
 def train(
     model,
     data,
@@ -91,6 +92,7 @@ def train(
     return trainer.fit(run, callbacks)
 
 
+@hosts.losing_workers()
 def resume(out, data, *, callbacks=lambda run: [], save_every=0, quiet=False):
     """Go on with a run that was stopped, to the same end as if it never had been.
 
@@ -302,7 +304,7 @@ class _Trainer:
             return
         batches = self._batches(step)
         # shuffle: the batches come in the order of their steps
-        with self.runtime.scope(), hosts.losing_workers():
+        with self.runtime.scope():
             self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)
 
     def _saver(self, run, progress):

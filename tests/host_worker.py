@@ -1,0 +1,117 @@
+"""One process of `test_hosts.py`: what several of them do together, in one start of the engine."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import zlib
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from mixer_tf import MixerConfig, hosts
+from mixer_tf.cluster import TRY_AGAIN, WorkerLost
+
+MODEL = MixerConfig(1, 16, 8, 16, (4, 4))
+STEP_OF_DEATH = 13  # in the second of three epochs of 10 steps
+
+
+def prepared():
+    """(data, recipe): a few digits, everything on that could tell one host from another."""
+    from mixer_tf.augment import Augmentation
+    from mixer_tf.data import load_data
+    from mixer_tf.recipe import Recipe
+
+    digits = load_data("digits")
+    data = dataclasses.replace(
+        digits,
+        train=digits.train.take(slice(0, 240)),
+        validation=digits.validation.take(slice(0, 50)),  # no multiple of 3 or 4
+        test=digits.test.take(slice(0, 60)),
+    )
+    augmentation = Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5)
+    recipe = Recipe(3, 24, warmup_epochs=0.5, clip_norm=0.3, ema=0.9, augmentation=augmentation)
+    return data, recipe
+
+
+def checksum(run):
+    """Of every weight that this process holds at the end: told by its own trainer."""
+    return zlib.crc32(b"".join(w.tobytes() for w in run))
+
+
+class Watch:
+    """Losses of each epoch and the weights after it, as this process sees them."""
+
+    def __init__(self, die_at=None):
+        import keras
+
+        self.rows, self.checksums = [], []
+        watch = self
+
+        class Callback(keras.callbacks.Callback):
+            steps = 0
+
+            def on_train_batch_end(self, batch, logs=None):
+                Callback.steps += 1
+                if Callback.steps == die_at:
+                    os.kill(os.getpid(), 9)
+
+            def on_epoch_end(self, epoch, logs=None):
+                names = ("loss", "val_loss", "accuracy", "val_accuracy")
+                watch.rows.append([float(logs[name]) for name in names])
+                watch.checksums.append(checksum(self.model.get_weights()))
+
+        self.callback = Callback()
+
+
+def main(folder, die=False):
+    """Train together; disagree; train until one dies."""
+    several = hosts.join()
+    from mixer_tf import train as training
+
+    data, recipe = prepared()
+    out = pathlib.Path(folder)
+    seen = {}
+    watch = Watch()
+    result = watched(training, watch)(MODEL, data, recipe, out / "run", seed=5, precision="float32")
+    seen |= {"losses": watch.rows, "checksums": watch.checksums, "result": result}
+
+    other = dataclasses.replace(recipe, batch_size=24 if several.index == 0 else 48)
+    try:
+        training.train(MODEL, data, other, out / "never", seed=5, quiet=True)
+    except ValueError as error:
+        seen["disagreement"] = str(error)
+    (out / f"seen{several.index}.json").write_text(json.dumps(seen))
+
+    if die:
+        last = several.index == several.count - 1
+        watch = Watch(STEP_OF_DEATH if last else None)
+        try:
+            watched(training, watch)(
+                MODEL, data, recipe, out / "lost", seed=5, precision="float32", save_every=4
+            )
+        except WorkerLost as error:
+            print(f"mixer_tf: {error}", file=sys.stderr, flush=True)
+            os._exit(TRY_AGAIN)
+
+
+def watched(training, watch):
+    """`train` with one more callback on every host, not on the chief alone."""
+
+    def train(*arguments, **options):
+        run = training._Trainer._run
+
+        def with_watch(self, step, given, callbacks):
+            return run(self, step, given, [*callbacks, watch.callback])
+
+        training._Trainer._run = with_watch
+        try:
+            return training.train(*arguments, quiet=True, **options)
+        finally:
+            training._Trainer._run = run
+
+    return train
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], "die" in sys.argv)
