@@ -15,6 +15,7 @@ import numpy as np
 
 from mixer_tf import files
 from mixer_tf.batches import EvaluationBatches
+from mixer_tf.repvgg import fuse, has_branches
 
 FORMATS = ("saved_model", "onnx", "tflite")
 PRECISIONS = ("float32", "float16", "int8")  # of TFLite's weights; int8: of its arithmetic too
@@ -24,7 +25,8 @@ def export(model, path, form, precision="float32", examples=None):
     """Write a model for another runtime, whole or not at all.
 
     Args:
-        model: a `keras.Model` of this suite in float32, on TensorFlow.
+        model: a `keras.Model` of this suite in float32, on TensorFlow; a RepVGG is
+            fused first.
         path: of the folder (`saved_model`) or file (`onnx`, `tflite`) to write.
         form: one of `FORMATS`. A TFLite file takes one picture at a time.
         precision: one of `PRECISIONS`; other than float32 for TFLite only.
@@ -55,6 +57,8 @@ def export(model, path, form, precision="float32", examples=None):
         raise ValueError("The model does not compute in float32; build it so and load its weights.")
     if path.exists():
         raise ValueError(f"{path} exists; give another name.")
+    if has_branches(model):
+        model = fuse(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "saved_model":
         _saved_model(model, path)

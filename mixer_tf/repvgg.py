@@ -59,19 +59,24 @@ def fuse(model):
     Raises:
         ValueError: the model has no such branches.
     """
-    names = {layer.name for layer in model.layers}
-    if "stem_pointwise" not in names:
+    if not has_branches(model):
         raise ValueError(
             f"The model {model.name!r} has no branches to fuse; give a repvgg_a0 as it is trained."
         )
-    classes = model.get_layer("head").units if "head" in names else 0
+    head = [layer for layer in model.layers if layer.name == "head"]
+    classes = head[0].units if head else 0
     deployed = build_repvgg_a0(model.input_shape[1:], classes, f"{model.name}_fused", fused=True)
     for layer in deployed.layers:
         if isinstance(layer, layers.Conv2D):
             layer.set_weights(_one_convolution(model, layer.name))
     if classes:
-        deployed.get_layer("head").set_weights(model.get_layer("head").get_weights())
+        deployed.get_layer("head").set_weights(head[0].get_weights())
     return deployed
+
+
+def has_branches(model):
+    """Whether a model is a RepVGG in the form that is trained."""
+    return any(layer.name == "stem_pointwise" for layer in model.layers)
 
 
 def _branched(x, channels, stride, name):

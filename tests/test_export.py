@@ -137,3 +137,14 @@ def test_command(run, tmp_path, capsys):
         cli.main(["export", str(run), "--format", "tflite", "--out", str(out)])
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"mixer_tf: {out} exists; give another name.\n"
+
+
+def test_a_repvgg_goes_out_fused(tmp_path):
+    import tensorflow as tf
+
+    model = mixer_tf.build("repvgg_a0", (16, 16, 3), 10)
+    export(model, tmp_path / "out", "saved_model")
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    assert sum(int(np.prod(v.shape)) for v in loaded.variables) == 7_041_194
+    images = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(loaded.serve(images), model(images), atol=1e-4, rtol=1e-4)
