@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from mixer_tf import stack
+
 # A picture's group shares one pair of RandAugment operations; more groups, more variety a batch,
 # and more calls of small kernels.
 _GROUPS = 4
@@ -37,7 +39,7 @@ class Augmentation:
         for name, upper in bounds.items():
             if not 0 <= getattr(self, name) <= upper:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
-        if not 0 <= self.rand_augment <= len(_operations(self.magnitude)):
+        if not 0 <= self.rand_augment <= 11:
             raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
 
@@ -81,7 +83,7 @@ class Augmenter:
         """
         a = self.augmentation
         draws = np.random.default_rng((self.seed, step))
-        images = keras.ops.convert_to_tensor(images, "float32")
+        images = np.asarray(images, "float32")
         if a.shift:
             images = _apply(self._shift, images, draws)
         if a.flip:
@@ -138,7 +140,5 @@ def _operations(magnitude):
 
 def _apply(layer, batch, draws):
     """Run an image layer whose random state is set from `draws`, not from earlier calls."""
-    generator = getattr(layer, "generator", None)
-    if generator is not None:
-        generator.state.assign(draws.integers(0, 2**31, size=2).astype("uint32"))
+    stack.reseed(layer, lambda: draws.integers(0, 2**31, size=2))
     return layer(batch, training=True)

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from mixer_tf import batch_size as sizes
+from mixer_tf import stack
 from mixer_tf.augment import Augmentation, Augmenter
 from mixer_tf.data import Split
 
 
-class TrainingBatches(keras.utils.PyDataset):
+class TrainingBatches(stack.PyDataset):
     """The training batches of a run, one after another, without end.
 
     Give it to `fit` together with `steps_per_epoch`, which marks where one pass
@@ -112,7 +113,7 @@ class TrainingBatches(keras.utils.PyDataset):
         return augment(self.split.images[chosen], labels, step)
 
 
-class EvaluationBatches(keras.utils.PyDataset):
+class EvaluationBatches(stack.PyDataset):
     """Every picture once, in order, unchanged but for its size.
 
     Args:
@@ -140,8 +141,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         self.place = place
         self._resize = _resizing(split, image_size)
 
-    @property
-    def num_batches(self):
+    def __len__(self):
         return -(-len(self.split) // self.batch_size)
 
     def __getitem__(self, index):

@@ -47,7 +47,7 @@ def _load_backend():
 
     hosts.join()  # before anything is computed
     with _silence():
-        importlib.import_module("keras").ops.zeros(1)
+        importlib.import_module("keras").activations.relu([0.0])
 
 
 @contextlib.contextmanager
@@ -108,7 +108,9 @@ def _training_flags(command):
         click.option("--recipe", help="How to train; by default what suits the data."),
         click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
-        click.option("--optimizer", help="Instead of the recipe's: adamw, adam, sgd or lamb."),
+        click.option(
+            "--optimizer", help="Instead of the recipe's: adamw, adam, sgd, lamb, muon or radam."
+        ),
         click.option(
             "--image-size",
             type=click.IntRange(1),

@@ -38,14 +38,14 @@ class LossGuard(keras.callbacks.Callback):
 
     def _scale_is_used_up(self):
         optimizer = self.model.optimizer
-        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        if not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
             return True
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
         return float(keras.ops.convert_to_numpy(optimizer.dynamic_scale)) < 1
 
     def _stop(self, name, value):
-        policy = keras.mixed_precision.dtype_policy().name
+        policy = keras.mixed_precision.global_policy().name
         wider = " or use --precision mixed_bfloat16," if policy == "mixed_float16" else ""
         raise NotFinite(
             f"The {name} is {value} after step {self.step}; {self.saved()}. Lower the recipe's "

@@ -9,6 +9,7 @@ import signal
 import keras
 import numpy as np
 
+from mixer_tf import stack
 from mixer_tf.cluster import WorkerLost, from_environment, within
 
 _ROOM = 1 << 14  # bytes in which a worker says what it is about to do
@@ -84,6 +85,10 @@ def join():
     cluster = from_environment(backend)
     if cluster is None:
         return None
+    if not stack.KERAS_3:
+        raise ValueError(
+            f"Keras {keras.__version__} trains on one host here; unset TF_CONFIG, or use Keras 3."
+        )
     seconds = float(os.environ.get("MIXER_TF_WAIT", "45"))
     cluster.meet(seconds, f"Keras {keras.__version__} on {backend}")
     late = f"the workers met, but {backend} did not connect all of them; is a port closed?"

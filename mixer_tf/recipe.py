@@ -7,10 +7,11 @@ import dataclasses
 
 import keras
 
+from mixer_tf import stack
 from mixer_tf.augment import Augmentation
 from mixer_tf.optimizers import with_rates
 
-OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon")
+OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
 _UNDECAYED = ["bias", "beta", "gamma"]
 
 
@@ -207,7 +208,7 @@ def make_schedule(recipe, steps_per_epoch):
 
 
 def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
-    """The recipe's `keras.optimizers.Optimizer`, with schedule, decay, clipping and averaging.
+    """The recipe's optimizer for `compile`, with schedule, decay, clipping and averaging.
 
     Biases and the scales of the norms are not decayed, as in Google's training.
 
@@ -217,23 +218,27 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
         variables: those that will be trained; needed only with `rates`.
         rates: share of the learning rate for each of them; all the same if left out.
     """
-    kind = {
-        "adamw": keras.optimizers.AdamW,
-        "adam": keras.optimizers.Adam,
-        "sgd": keras.optimizers.SGD,
-        "lamb": keras.optimizers.Lamb,
-        "muon": keras.optimizers.Muon,
-    }[recipe.optimizer]
+    stack.check(recipe)
+    schedule = make_schedule(recipe, steps_per_epoch)
     weight_decay = recipe.weight_decay
+    addon = stack.addons_optimizer(
+        recipe.optimizer, schedule, weight_decay, _UNDECAYED, recipe.clip_norm
+    )
+    if addon:
+        return addon
+    names = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lamb": "Lamb", "muon": "Muon"}
+    kind = getattr(keras.optimizers, names[recipe.optimizer])
     if rates:
         decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
         kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
     # Muon is for matrices between hidden units; what gives the logits is Adam's, as biases are.
     own = {"sgd": {"momentum": 0.9}, "muon": {"exclude_layers": ["head"]}}
+    options = own.get(recipe.optimizer, {})
+    if recipe.accumulate > 1:
+        options["gradient_accumulation_steps"] = recipe.accumulate
     optimizer = kind(
-        **own.get(recipe.optimizer, {}),
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-        learning_rate=make_schedule(recipe, steps_per_epoch),
+        **options,
+        learning_rate=schedule,
         # AdamW refuses None, the others would decay by 0.0 in vain
         weight_decay=weight_decay or (0.0 if recipe.optimizer == "adamw" else None),
         global_clipnorm=recipe.clip_norm or None,

@@ -9,6 +9,8 @@ result.json        what came out
 events.out.*       for TensorBoard, also in train/ and validation/
 """
 
+from __future__ import annotations
+
 import csv
 import dataclasses
 import pathlib

@@ -4,6 +4,8 @@
 can be overridden.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import os
@@ -13,8 +15,11 @@ import platform
 import keras
 
 from mixer_tf import hosts as hosts_room
+from mixer_tf import stack
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+if not stack.KERAS_3:  # its loss scaling is another
+    PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Runtime:
     @property
     def fuses_blocks(self):
         """Whether Mixer blocks are trained by `mixer_tf.fused`: one CPU, TensorFlow, float32."""
-        plain = self.accelerator == "cpu" and self.strategy is None
+        plain = stack.KERAS_3 and self.accelerator == "cpu" and self.strategy is None
         return plain and self.backend == "tensorflow" and self.precision == "float32"
 
     @property
@@ -71,6 +76,8 @@ class Runtime:
         Measured on the CPU with TensorFlow: XLA makes a Mixer's step faster and
         a convolutional network's slower; under a strategy it fails.
         """
+        if not stack.KERAS_3:
+            return None
         if self.backend == "tensorflow" and self.accelerator == "cpu":
             return self.strategy is None and not has_convolutions
         return "auto"
@@ -102,6 +109,8 @@ def choose(precision="auto", devices="auto"):
         )
     hosts = hosts_room.join() if devices == "auto" else None
     device, accelerator, count, best, why = look()
+    if not stack.KERAS_3:
+        count, best, why = 1, "float32", "what is tested with Keras 2.15"
     if precision == "auto":
         precision, reason = best, why
     else:
@@ -113,9 +122,9 @@ def choose(precision="auto", devices="auto"):
         strategy = _strategy(count)
     products = "float32"
     alone = accelerator == "cpu" and strategy is None and keras.backend.backend() == "tensorflow"
-    if alone and reason != "as asked" and _multiplies_bfloat16():
+    if stack.KERAS_3 and alone and reason != "as asked" and _multiplies_bfloat16():
         products, reason = "bfloat16", "Mixer blocks multiply in bfloat16, which is faster here"
-    keras.mixed_precision.set_dtype_policy(precision)
+    keras.mixed_precision.set_global_policy(precision)
     return Runtime(
         keras.backend.backend(),
         device,

@@ -11,7 +11,7 @@ import threading
 import keras
 import numpy as np
 
-from mixer_tf import files, hosts
+from mixer_tf import files, hosts, stack
 from mixer_tf.guard import check_finite
 
 
@@ -27,7 +27,7 @@ def save_state(path, model, progress):
     """
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
-    arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(model))}
+    arrays = {f"v{i}": np.array(v) for i, v in enumerate(_variables(model))}
     check_finite(list(arrays.values())[: len(model.variables)])
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), "uint8")
     with files.replacing(path) as beside, open(beside, "wb") as file:
@@ -40,8 +40,7 @@ def load_state(path, model):
     Raises:
         ValueError: the file is damaged or belongs to another model or optimizer.
     """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    stack.build_optimizer(model.optimizer, model.trainable_variables)
     variables = _variables(model)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -61,7 +60,7 @@ def load_state(path, model):
 
 
 def _variables(model):
-    return [*model.variables, *model.optimizer.variables]
+    return [*model.variables, *stack.optimizer_variables(model.optimizer)]
 
 
 class SaveState(keras.callbacks.Callback):

@@ -9,7 +9,7 @@ import zlib
 import keras
 import numpy as np
 
-from mixer_tf import batch_size, files, finetune, hosts, runtime, zoo
+from mixer_tf import batch_size, files, finetune, hosts, runtime, stack, zoo
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
@@ -146,6 +146,7 @@ class _Trainer:
         self.save_every = save_every
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
+        stack.check(self.recipe)
         self.runtime = runtime.choose(config.precision)
         if self.runtime.hosts:
             self.runtime.hosts.agree(self._terms())
@@ -302,7 +303,7 @@ class _Trainer:
                 self.model, several, self._batches(step), callbacks=callbacks, **options
             )
             return
-        batches = self._batches(step)
+        batches = stack.endless(self._batches(step))
         # shuffle: the batches come in the order of their steps
         with self.runtime.scope():
             self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)
