@@ -26,7 +26,7 @@ def prepared():
     data = dataclasses.replace(
         digits,
         train=digits.train.take(slice(0, 240)),
-        validation=digits.validation.take(slice(0, 50)),  # no multiple of 3 or 4
+        validation=digits.validation.take(slice(0, 51)),  # no multiple of 2 or 4
         test=digits.test.take(slice(0, 60)),
     )
     augmentation = Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5)
@@ -95,6 +95,34 @@ def main(folder, die=False):
             os._exit(TRY_AGAIN)
 
 
+def devices(folder, counts):
+    """One process with several logical CPUs, of which it takes as many as `counts` says."""
+    import functools
+
+    from mixer_tf import runtime
+    from mixer_tf import train as training
+
+    data, recipe = prepared()
+    for count in counts:
+        choose = runtime.choose
+        if count == 1:
+            runtime.choose = functools.partial(choose, devices="one")
+        elif "XLA_FLAGS" not in os.environ:  # there the number of devices is given
+            take_logical(count)
+        training.train(
+            MODEL, data, recipe, f"{folder}/{count}", seed=5, precision="float32", quiet=True
+        )
+        runtime.choose = choose
+
+
+def take_logical(count):
+    """Let TensorFlow show so many of its logical CPUs."""
+    import tensorflow as tf
+
+    shown = [tf.config.LogicalDevice(f"/device:CPU:{i}", "CPU") for i in range(count)]
+    tf.config.list_logical_devices = lambda kind: shown if kind == "CPU" else []
+
+
 def watched(training, watch):
     """`train` with one more callback on every host, not on the chief alone."""
 
@@ -114,4 +142,13 @@ def watched(training, watch):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "die" in sys.argv)
+    if "devices" in sys.argv:
+        if "XLA_FLAGS" not in os.environ:
+            import tensorflow as tf
+
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            logical = [tf.config.LogicalDeviceConfiguration()] * 4
+            tf.config.set_logical_device_configuration(cpu, logical)
+        devices(sys.argv[1], [int(n) for n in sys.argv[3:]])
+    else:
+        main(sys.argv[1], "die" in sys.argv)

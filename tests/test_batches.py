@@ -1,5 +1,7 @@
 """What a model sees: every picture once an epoch, the same at the same step, still its label."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def photos(count=32, size=16):
 
 
 def to_numpy(batch):
-    return [keras.ops.convert_to_numpy(part) for part in batch]
+    return [np.array(part) for part in batch]
 
 
 def test_an_epoch_holds_every_picture_once():
@@ -90,7 +92,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_augmentation_is_the_same_under_every_policy(policy):
     labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
     expected = to_numpy(Augmenter(FULL, seed=1)(photos(), labels, 3))
-    keras.mixed_precision.set_dtype_policy(policy)
+    keras.mixed_precision.set_global_policy(policy)
     for a, b in zip(expected, to_numpy(Augmenter(FULL, seed=1)(photos(), labels, 3))):
         np.testing.assert_array_equal(a, b)
 
@@ -219,3 +221,65 @@ def test_errors():
             Augmentation(**change)
     with pytest.raises(ValueError, match="rand_augment is 12"):
         Augmentation(rand_augment=12)
+
+
+@pytest.mark.parametrize(("workers", "shares"), [(2, 1), (3, 1), (2, 2), (4, 4), (2, 4), (3, 2)])
+def test_workers_share_the_very_batch_of_one(workers, shares):
+    split = Split(photos(48), np.arange(48) % 5)
+    whole = TrainingBatches(split, 5, 24, FULL, seed=3, shares=shares)
+    parts = [
+        TrainingBatches(split, 5, 24, FULL, seed=3, place=(i, workers), shares=shares)
+        for i in range(workers)
+    ]
+    for step in (0, 3):
+        shared = [to_numpy(part[step]) for part in parts]
+        for one, together in zip(to_numpy(whole[step]), zip(*shared)):
+            assert {len(part) for part in together} == {24 // workers}
+            np.testing.assert_array_equal(np.concatenate(together), one)
+
+
+def test_workers_see_every_picture_once_and_read_only_their_own():
+    """Also in an epoch that was left in its middle and goes on with other workers."""
+
+    class Read(np.ndarray):
+        def __getitem__(self, index):
+            if isinstance(index, np.ndarray):
+                seen.extend(index)
+            return super().__getitem__(index)
+
+    split = numbered(48)
+    split.images.setflags(write=False)
+    watched = dataclasses.replace(split, images=split.images.view(Read))
+    seen = []
+    for worker in range(4):
+        batches = TrainingBatches(watched, 5, 12, seed=1, place=(worker, 4))
+        for step in (0, 1):
+            batches[step]
+    for worker in range(2):
+        batches = TrainingBatches(watched, 5, 12, seed=1, place=(worker, 2), first_step=2)
+        for step in (0, 1):
+            batches[step]
+    assert sorted(seen) == list(range(48))
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 4])
+def test_filled_evaluation_batches_have_the_same_means(replicas):
+    split = Split(photos(11, 8), np.arange(11) % 5)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(5))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, weighted_metrics=["accuracy"])
+    plain = model.evaluate(EvaluationBatches(split, 5, 4), verbose=0, return_dict=True)
+    filled = EvaluationBatches(split, 5, 4, replicas=replicas)
+    assert all(len(filled[i][0]) % replicas == 0 for i in range(len(filled)))
+    found = model.evaluate(filled, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["loss"], plain["loss"], rtol=1e-6)
+    np.testing.assert_allclose(found["accuracy"], plain["accuracy"], rtol=1e-6)
+    whole = to_numpy(filled[len(filled) - 1])
+    halves = [
+        to_numpy(EvaluationBatches(split, 5, 4, replicas=replicas, place=(i, replicas))[2])
+        for i in range(replicas)
+    ]
+    if replicas == 4:  # batches of the same size as the whole's
+        for one, parts in zip(whole, zip(*halves)):
+            np.testing.assert_array_equal(np.concatenate(parts), one)

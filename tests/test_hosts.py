@@ -1,11 +1,11 @@
 """Several processes and several devices train as one does: real ones, on the loopback."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -43,14 +43,14 @@ def tf_workers(count):
     ]
 
 
+def saw(folder):
+    """What each of two processes noted."""
+    return [json.loads((folder / f"seen{i}.json").read_text()) for i in range(2)]
+
+
 def columns(run):
     history = Run.open(run).history()
     return np.array([history[name] for name in LOSSES]).T
-
-
-def state(run):
-    with np.load(Run.open(run).state_file) as file:
-        return [file[name] for name in file.files if name.startswith("v")]
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +63,15 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    """Three processes that train, disagree, and train again until the last one dies."""
-    folder = tmp_path_factory.mktemp("three")
-    start = time.monotonic()
-    ended = launch(folder, tf_workers(3), "die")
-    seen = [json.loads((folder / f"seen{i}.json").read_text()) for i in range(3)]
-    return folder, ended, seen, time.monotonic() - start
+def pair(tmp_path_factory):
+    """Two processes that train, disagree, and train again until the last one dies."""
+    folder = tmp_path_factory.mktemp("pair")
+    ended = launch(folder, tf_workers(2), "die")
+    return folder, ended, saw(folder)
 
 
-def test_three_processes_train_as_one(alone, three):
-    folder, _, seen, _ = three
+def test_two_processes_train_as_one(alone, pair):
+    folder, _, seen = pair
     for one in seen:  # every process, not the chief's record alone
         np.testing.assert_allclose(one["losses"], columns(alone), rtol=0, atol=1e-5)
         assert one["checksums"] == seen[0]["checksums"]
@@ -83,22 +81,46 @@ def test_three_processes_train_as_one(alone, three):
     np.testing.assert_allclose(result["test_loss"], expected["test_loss"], atol=1e-5)
 
 
-def test_other_recipes_are_refused_by_all(three):
-    folder, _, seen, _ = three
+def test_other_recipes_are_refused_by_all(pair):
+    folder, _, seen = pair
     for one in seen:
         assert "batch_size is 48 on worker 1 and 24 on worker 0" in one["disagreement"]
     assert not (folder / "never").exists()
 
 
-def test_a_killed_worker_ends_all_and_one_process_can_go_on(alone, three):
-    folder, ended, _, seconds = three
-    assert [code for code, _ in ended] == [75, 75, -9]
-    for _, errors in ended[:2]:
-        assert "start all of them again with --resume" in errors.splitlines()[-1]
+def test_a_killed_worker_ends_all_and_one_process_can_go_on(alone, pair):
+    folder, ended, _ = pair
+    assert [code for code, _ in ended] == [75, -9]
+    assert "start all of them again with --resume" in ended[0][1].splitlines()[-1]
     with np.load(folder / "lost" / "state.npz") as file:
         progress = json.loads(file["progress"].tobytes())
     assert progress["step"] == 12  # of the 13 made, the last that was saved
     resume(folder / "lost", prepared()[0], quiet=True)
-    for a, b in zip(state(folder / "lost")[:20], state(folder / "run")[:20]):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3)
-    assert columns(folder / "lost")[2] == pytest.approx(columns(alone)[2], abs=1e-5)
+    lost, expected = columns(folder / "lost"), columns(alone)
+    lost[1, [0, 2]] = expected[1, [0, 2]]  # the row of the broken epoch tells of its second part
+    np.testing.assert_allclose(lost, expected, rtol=0, atol=1e-5)
+
+
+def test_four_devices_train_as_one(alone, tmp_path):
+    ((code, errors),) = launch(tmp_path, [{}], "devices", "4")
+    assert code == 0, errors
+    np.testing.assert_allclose(columns(tmp_path / "4"), columns(alone), rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
+def test_jax_devices_and_processes_train_as_one(tmp_path):
+    flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    ((code, errors),) = launch(tmp_path, [flags], "devices", "1", "2")
+    assert code == 0, errors
+    one = columns(tmp_path / "1")
+    np.testing.assert_allclose(columns(tmp_path / "2"), one, rtol=0, atol=1e-5)
+
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    names = ("KERAS_BACKEND", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    environments = [dict(zip(names, ("jax", address, "2", str(i)))) for i in range(2)]
+    ended = launch(tmp_path, environments)
+    assert [code for code, _ in ended] == [0, 0], ended
+    first, second = saw(tmp_path)
+    np.testing.assert_allclose(first["losses"], one, rtol=0, atol=1e-5)
+    assert first["checksums"] == second["checksums"]
+    assert "batch_size is 48 on worker 1 and 24 on worker 0" in second["disagreement"]
