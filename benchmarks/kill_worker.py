@@ -53,12 +53,18 @@ def work(out, epochs):
         os._exit(TRY_AGAIN)
 
 
+def free_addresses(count):
+    """Addresses of this machine on which nobody listens."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    for server in servers:
+        server.close()
+    return addresses
+
+
 def start(count, out, epochs):
     """All workers, as processes of this machine."""
-    ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{port.getsockname()[1]}" for port in ports]
-    for port in ports:
-        port.close()
+    addresses = free_addresses(count)
     processes = []
     for index in range(count):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
