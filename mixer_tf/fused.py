@@ -220,20 +220,33 @@ def _float(x):
     return tf.cast(x, tf.float32)
 
 
+def _rounded(x, dtype):
+    """A float32 number as the nearest of `dtype`.
+
+    For bfloat16 by an addition and a shift, a third faster here than the cast: numbers halfway
+    go away from 0, not to the even one.
+    """
+    if dtype != tf.bfloat16:
+        return tf.cast(x, dtype)
+    bits = tf.bitcast(x, tf.uint32) + tf.constant(0x8000, tf.uint32)
+    upper = tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32))
+    return tf.bitcast(tf.cast(upper, tf.uint16), tf.bfloat16)
+
+
 @_one_pass
 def _norm_transposed(x, gain, shift, epsilon, dtype):
-    return _swap(tf.cast(_normalize(x, epsilon)[0] * gain + shift, dtype))
+    return _swap(_rounded(_normalize(x, epsilon)[0] * gain + shift, dtype))
 
 
 @_one_pass
 def _bias_gelu(hidden, bias):
-    return tf.cast(_gelu(_float(hidden) + bias)[0], hidden.dtype)
+    return _rounded(_gelu(_float(hidden) + bias)[0], hidden.dtype)
 
 
 @_one_pass
 def _add_and_norm(x, y, bias, keep, gain, shift, epsilon):
     x += keep * _swap(_float(y) + bias)
-    return x, tf.cast(_normalize(x, epsilon)[0] * gain + shift, y.dtype)
+    return x, _rounded(_normalize(x, epsilon)[0] * gain + shift, y.dtype)
 
 
 @_one_pass
@@ -243,25 +256,25 @@ def _add(x, y, bias, keep):
 
 @_one_pass
 def _into_branch(d_out, keep, dtype):
-    return tf.cast(keep * d_out, dtype)
+    return _rounded(keep * d_out, dtype)
 
 
 @_one_pass
 def _bias_gelu_backward(hidden, bias, d):
     value, slope = _gelu(_float(hidden) + bias)
-    return tf.cast(value, hidden.dtype), tf.cast(slope * _float(d), hidden.dtype)
+    return _rounded(value, hidden.dtype), _rounded(slope * _float(d), hidden.dtype)
 
 
 @_one_pass
 def _norm_backward(x, gain, shift, dy, d_out, keep, epsilon):
     d, scaled, normalized = _normalize_backward(x, gain, _float(dy), epsilon)
     d += d_out
-    y = tf.cast(normalized * gain + shift, dy.dtype)
-    return d, _swap(tf.cast(keep * d, dy.dtype)), y, tf.cast(scaled, dy.dtype)
+    y = _rounded(normalized * gain + shift, dy.dtype)
+    return d, _swap(_rounded(keep * d, dy.dtype)), y, _rounded(scaled, dy.dtype)
 
 
 @_one_pass
 def _norm_transposed_backward(x, gain, shift, dy, d_out, epsilon):
     d, scaled, normalized = _normalize_backward(x, gain, _float(_swap(dy)), epsilon)
-    y = _swap(tf.cast(normalized * gain + shift, dy.dtype))
-    return d + d_out, y, tf.cast(scaled, dy.dtype)
+    y = _swap(_rounded(normalized * gain + shift, dy.dtype))
+    return d + d_out, y, _rounded(scaled, dy.dtype)
