@@ -15,6 +15,9 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
+
+from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -49,19 +52,19 @@ class Contender:
 
     def __init__(self, way, model, batch, python):
         self.way = way
-        arguments = [python, str(WORKER), way, model, str(batch)]
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe would fill up unread
         self.process = subprocess.Popen(
-            arguments,
+            [python, str(WORKER), way, model, str(batch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
         self.seconds = []
-        line = self.process.stdout.readline().strip()
         self.missing = ""
-        if line != "ready":
-            lines = self.process.stderr.read().strip().splitlines()
+        if self.process.stdout.readline().strip() != "ready":
+            errors.seek(0)
+            lines = errors.read().strip().splitlines()
             self.missing = lines[-1] if lines else "it ended without a word"
 
     def ask(self):
@@ -79,13 +82,13 @@ class Contender:
 def race(ways, model, batch, rounds, torch_python):
     """`{way: [seconds of a step in each round]}` and `{way: why it is missing}`."""
     contenders, missing = [], {}
-    for way in ways:
+    for way in tqdm(ways, f"{model}: starting"):
         contender = Contender(way, model, batch, torch_python if "timm" in way else sys.executable)
         if contender.missing:
             missing[way] = contender.missing
         else:
             contenders.append(contender)
-    for _ in range(rounds):
+    for _ in tqdm(range(rounds), f"{model}: rounds"):
         for contender in contenders:
             contender.ask()
     for contender in contenders:
