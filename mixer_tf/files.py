@@ -1,26 +1,72 @@
 """Writing files so that a reader never meets half of one."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
 
+_BEGUN = ".writing-"  # how the name of a file begins that is still being written
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+_REFUSALS += (errno.ENOENT, errno.ESTALE)
+
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path, previous=None):
     """A path beside `path` to write to; on success it takes `path`'s place in one step.
 
     The name keeps its endings (`model.weights.h5`), which some writers insist on.
+
+    Args:
+        path: of the file.
+        previous: where the file goes that was at `path`; it is gone if left out.
+
+    Raises:
+        OSError: the disk is full, read-only or gone; `path` is as it was before.
     """
     path = pathlib.Path(path)
-    beside = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    beside = path.with_name(f"{_BEGUN}{os.getpid()}-{path.name}")
     try:
         yield beside
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(beside, path)
+        _keep_names(path.parent)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({os.strerror(error.errno)}); what was there before is "
+            "whole. Make room, or see that the folder is there and can be written",
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _keep_names(folder):
+    """Let the new name outlive a loss of power; some systems cannot, and lose at most that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def is_unfinished(path):
+    """Whether a name is that of a file whose writing has begun and not ended."""
+    return pathlib.Path(path).name.startswith(_BEGUN)
+
+
+def remove_unfinished(folder):
+    """Delete what a process left that was killed while it wrote; no other may write there now."""
+    for path in pathlib.Path(folder).glob(f"{_BEGUN}*"):
+        if path.is_file():
+            path.unlink()
 
 
 def write_json(path, values):
@@ -39,5 +85,5 @@ def read_json(path):
         return json.loads(pathlib.Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"There is no {path}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no readable JSON ({error}).") from error

@@ -23,21 +23,23 @@ _DAMAGE += (lzma.LZMAError,)
 
 
 class NpzFile:
-    """The arrays of an `.npz` of floating-point numbers, by name.
+    """The arrays of an `.npz` of numbers, by name.
 
     Opening reads names, shapes and number formats only; `read` reads one array.
 
     Args:
         path: of the file.
+        kinds: numpy's letters of the kinds of numbers that may be in it; floating-point
+            numbers alone by default.
 
     Raises:
-        ValueError: it is missing, no `.npz`, damaged, or an array in it is not of
-            floating-point numbers or declares more than the file holds. The
-            message is one line.
+        ValueError: it is missing, no `.npz`, damaged, or an array in it is of another
+            kind or declares more than the file holds. The message is one line.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, kinds="f"):
         self.path = pathlib.Path(path)
+        self._kinds = kinds
         if not self.path.is_file():
             raise ValueError(f"There is no file {str(path)!r}.")
         try:
@@ -82,7 +84,7 @@ class NpzFile:
                 f"{self.path}: {name!r} is no readable numpy array ({_line(error)})."
             ) from error
         # bfloat16 has no name in numpy's format: it arrives as two opaque bytes.
-        if not (dtype.kind == "f" and dtype.itemsize <= 8) and dtype.str != "|V2":
+        if not (dtype.kind in self._kinds and dtype.itemsize <= 8) and dtype.str != "|V2":
             raise ValueError(
                 f"{self.path}: {name!r} is of dtype {dtype}; weights must be float16, bfloat16, "
                 "float32 or float64."
@@ -102,6 +104,16 @@ class NpzFile:
         Raises:
             ValueError: the member is damaged, or holds NaN or infinite values.
         """
+        array = self.read_as_is(name)
+        if array.dtype.str == "|V2":
+            array = (array.view("<u2").astype("uint32") << 16).view("float32")
+        else:
+            with np.errstate(over="ignore"):  # what overflows is refused just below
+                array = array.astype("float32", copy=False)
+        return finite(array, self, name)
+
+    def read_as_is(self, name):
+        """One array in the numbers of the file (ValueError where the member is damaged)."""
         info, shape, dtype, fortran, header = self._members[name]
         data = np.empty(math.prod(shape), dtype)
         left = memoryview(data.reshape(-1).view("uint8"))
@@ -117,13 +129,7 @@ class NpzFile:
             raise ValueError(f"{self.path}: {name!r} is damaged ({_line(error)}).") from error
         if left or end:
             raise ValueError(f"{self.path}: {name!r} is damaged: it ends early.")
-        if dtype.str == "|V2":
-            array = (data.view("<u2").astype("uint32") << 16).view("float32")
-        else:
-            with np.errstate(over="ignore"):  # what overflows is refused just below
-                array = data.astype("float32", copy=False)
-        array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
-        return finite(array, self, name)
+        return data.reshape(shape[::-1]).T if fortran else data.reshape(shape)
 
 
 def finite(array, source, name):

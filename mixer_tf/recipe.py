@@ -106,9 +106,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values):
-        """What `to_dict` gave, back as a `Recipe`."""
-        augmentation = Augmentation(**values["augmentation"])
-        return cls(**{**values, "augmentation": augmentation})
+        """What `to_dict` gave, back as a `Recipe` (ValueError where it is damaged)."""
+        try:
+            augmentation = Augmentation(**values["augmentation"])
+            return cls(**{**values, "augmentation": augmentation})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The recipe is incomplete or damaged ({error}).") from error
 
 
 RECIPES = {

@@ -2,6 +2,7 @@
 
 config.json        all that rebuilds the model and the run
 state.npz          all that resuming needs
+state.previous.npz the same, saved one time earlier
 model.weights.h5   the weights of the best validation accuracy
 last.weights.h5    the weights of the last epoch
 history.csv        one row for each epoch
@@ -11,14 +12,18 @@ events.out.*       for TensorBoard, also in train/ and validation/
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import pathlib
 
 from mixer_tf import files, zoo
-from mixer_tf.variants import MixerConfig
+from mixer_tf.lock import only_one
+from mixer_tf.variants import VARIANTS, MixerConfig
+from mixer_tf.version import __version__
 
 FORMAT = 1
+_MOST = {"weights": 10**10, "blocks": 1000, "pixels": 10_000, "classes": 100_000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,32 @@ class RunConfig:
         """The model with fresh weights."""
         return zoo.build(self.model, self.input_shape, self.num_classes)
 
+    def check(self):
+        """Refuse what no run of this suite has, before a model of its size is made.
+
+        Raises:
+            ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
+        """
+        words = (self.data, self.precision, self.command, self.pretrained, *self.class_names)
+        if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
+            raise TypeError("a value is of a wrong kind")
+        if type(self.seed) is not int or any(type(n) is not int for n in self.input_shape):
+            raise TypeError("a number is no whole number")
+        height, width, channels = self.input_shape
+        config = self.model
+        if not isinstance(config, MixerConfig):
+            zoo.find(config)
+            config = VARIANTS.get(config)
+        sizes = {"pixels": max(self.input_shape), "classes": self.num_classes}
+        if config is not None:
+            weights = config.count_weights(self.input_shape, self.num_classes)
+            sizes |= {"blocks": config.num_blocks, "weights": weights}
+        for name, size in sizes.items():
+            if size > _MOST[name]:
+                raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
+        if min(height, width, channels, self.num_classes) < 1 or self.seed < 0:
+            raise ValueError("a number is too small")
+
 
 class Run:
     """The files of one run directory, by name.
@@ -59,6 +90,7 @@ class Run:
         self.folder = pathlib.Path(folder)
         self.config_file = self.folder / "config.json"
         self.state_file = self.folder / "state.npz"
+        self.previous_state_file = self.folder / "state.previous.npz"
         self.best_file = self.folder / "model.weights.h5"
         self.last_file = self.folder / "last.weights.h5"
         self.history_file = self.folder / "history.csv"
@@ -69,7 +101,8 @@ class Run:
         """Make the folder and write `config.json`.
 
         Raises:
-            ValueError: it holds a run already, or other files.
+            ValueError: it holds a run already, or other files, or another process is
+                making a run there.
         """
         run = cls(folder)
         if run.folder.exists() and not run.folder.is_dir():
@@ -78,11 +111,38 @@ class Run:
             raise ValueError(
                 f"{folder} holds another run; give another --out, or --resume to go on with it."
             )
-        if run.folder.exists() and any(run.folder.iterdir()):
+        if not run.is_empty():
             raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
         run.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(run.config_file, {"format": FORMAT, **dataclasses.asdict(config)})
+        with only_one(run.folder):
+            if run.config_file.exists():
+                raise ValueError(
+                    f"{folder} has just been taken by another run; give another --out."
+                )
+            head = {"format": FORMAT, "version": __version__}
+            files.write_json(run.config_file, {**head, **dataclasses.asdict(config)})
         return run
+
+    def is_empty(self):
+        """Whether nothing is in the folder but what a run left that was killed as it began."""
+        if not self.folder.exists():
+            return True
+        return all(files.is_unfinished(p) or p.name == ".lock" for p in self.folder.iterdir())
+
+    def states(self):
+        """The saved states that there are, the newest first."""
+        return [p for p in (self.state_file, self.previous_state_file) if p.exists()]
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Context in which this process alone writes into the folder.
+
+        Raises:
+            ValueError: another process does.
+        """
+        with only_one(self.folder):
+            files.remove_unfinished(self.folder)
+            yield
 
     @classmethod
     def open(cls, folder):
@@ -99,15 +159,24 @@ class Run:
     def config(self):
         """The `RunConfig` of the run (ValueError where it is of another format)."""
         values = files.read_json(self.config_file)
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise ValueError(f"{self.config_file} is not of format {FORMAT}, the one known here.")
+        if not isinstance(values, dict) or "format" not in values:
+            raise ValueError(f"{self.config_file} is no description of a run; it says no format.")
+        form, version = values.pop("format"), values.pop("version", "an unknown version")
+        if form != FORMAT:
+            raise ValueError(
+                f"{self.config_file} is of format {str(form)[:20]}, written by mixer_tf "
+                f"{str(version)[:20]}; this is mixer_tf {__version__}, which knows format "
+                f"{FORMAT}. Install the version that wrote it."
+            )
         try:
             if isinstance(values["model"], dict):
                 values["model"] = MixerConfig(**values["model"])
             for name in ("input_shape", "class_names"):
                 values[name] = tuple(values[name])
-            return RunConfig(**values)
-        except (KeyError, TypeError) as error:
+            config = RunConfig(**values)
+            config.check()
+            return config
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.config_file} is incomplete or damaged ({error}).") from error
 
     def model(self, which="best"):
@@ -123,7 +192,10 @@ class Run:
         """What `result.json` says (ValueError where the run has not ended)."""
         if not self.result_file.exists():
             raise ValueError(f"{self.folder} has no result.json: the run has not ended.")
-        return files.read_json(self.result_file)
+        result = files.read_json(self.result_file)
+        if not isinstance(result, dict):
+            raise ValueError(f"{self.result_file} is damaged: it holds no table of results.")
+        return result
 
     def write_history(self, rows):
         """`history.csv` from one dict of numbers for each epoch."""
@@ -137,6 +209,9 @@ class Run:
         """`{column: [number of each epoch]}` of `history.csv`."""
         if not self.history_file.exists():
             raise ValueError(f"{self.folder} has no history.csv yet: no epoch has ended.")
-        with open(self.history_file, newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+        try:
+            with open(self.history_file, newline="") as file:
+                rows = list(csv.DictReader(file))
+            return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+        except (csv.Error, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.history_file} is damaged ({error}).") from error

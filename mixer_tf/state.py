@@ -6,6 +6,7 @@ optimizer (moments, averages, step, loss scale), and the progress made.
 
 import json
 import signal
+import sys
 import threading
 
 import keras
@@ -13,24 +14,32 @@ import numpy as np
 
 from mixer_tf import files, hosts, stack
 from mixer_tf.guard import check_finite
+from mixer_tf.npz import NpzFile
 
 
 class Interrupted(KeyboardInterrupt):
     """Raised out of `fit` after a Ctrl-C, when the state has been saved."""
 
 
-def save_state(path, model, progress):
+def save_state(path, model, progress, previous=None):
     """Write all variables and `progress` (plain values) into one `.npz`.
+
+    Args:
+        path: of the file.
+        model: compiled.
+        progress: what `load_state` is to return.
+        previous: where the state goes that was at `path`.
 
     Raises:
         NotFinite: a weight is no number; nothing is written then.
+        OSError: the disk is full or gone; the state at `path` is as it was.
     """
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
     arrays = {f"v{i}": np.array(v) for i, v in enumerate(_variables(model))}
     check_finite(list(arrays.values())[: len(model.variables)])
     arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), "uint8")
-    with files.replacing(path) as beside, open(beside, "wb") as file:
+    with files.replacing(path, previous) as beside, open(beside, "wb") as file:
         np.savez(file, **arrays)
 
 
@@ -42,21 +51,56 @@ def load_state(path, model):
     """
     stack.build_optimizer(model.optimizer, model.trainable_variables)
     variables = _variables(model)
+    expected = {f"v{i}": tuple(v.shape) for i, v in enumerate(variables)}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            progress = json.loads(file["progress"].tobytes())
-            values = [file[f"v{i}"] for i in range(len(file.files) - 1)]
-    except Exception as error:  # numpy, zipfile and zlib each raise their own
+        with NpzFile(path, kinds="fiub") as file:
+            found = {name: shape for name, shape in file.shapes.items() if name != "progress"}
+            fits = found == expected  # before anything large is read
+            progress = json.loads(file.read_as_is("progress").tobytes()) if fits else None
+            values = [file.read_as_is(name) for name in expected] if fits else []
+            if fits and {"step", "seconds", "history"} - set(progress):
+                raise ValueError("it does not say how far the training was")
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}).") from error
-    shapes = [tuple(v.shape) for v in variables]
-    if [v.shape for v in values] != shapes:
+    if not fits:
         raise ValueError(
-            f"{path} holds {len(values)} arrays that do not fit the {len(shapes)} variables of "
+            f"{path} holds {len(found)} arrays that do not fit the {len(expected)} variables of "
             "this model and optimizer; was it written by another version?"
         )
     for variable, value in zip(variables, values):
         variable.assign(value)
     return progress
+
+
+def load_newest(run, model):
+    """Put back what was saved last; where that is damaged, say so and take what was saved before.
+
+    Args:
+        run: a `Run` that has a state.
+        model: compiled.
+
+    Returns:
+        The `progress` that was saved with it.
+
+    Raises:
+        ValueError: no file of the run can be used.
+    """
+    problem = None
+    for path in run.states():
+        try:
+            progress = load_state(path, model)
+        except ValueError as error:
+            problem = problem or error
+            continue
+        if problem:
+            print(
+                f"mixer_tf: {problem} The state before it, of step {progress['step']}, is used.",
+                file=sys.stderr,
+            )
+        return progress
+    raise ValueError(
+        f"{problem} No state before it can be used either; train again, into another --out."
+    ) from problem
 
 
 def _variables(model):
@@ -120,7 +164,7 @@ class SaveState(keras.callbacks.Callback):
     def save(self):
         """Write the state now."""
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
-        save_state(self.run.state_file, self.model, progress)
+        save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
 
 
 class KeepWeights(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 """Recipe + model + data + runtime -> a run directory."""
 
+import contextlib
 import importlib
 import platform
 import sys
@@ -20,7 +21,7 @@ from mixer_tf.recipe import Recipe, make_loss, make_optimizer
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.sam import sharpen
-from mixer_tf.state import KeepWeights, SaveState, load_state
+from mixer_tf.state import KeepWeights, SaveState, load_newest
 from mixer_tf.version import __version__
 
 
@@ -117,8 +118,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, quiet=False):
             f"{out} was trained on {len(config.class_names)} classes of {config.data}; the data "
             f"given has {len(data.class_names)} others."
         )
-    begun = run.state_file.exists()  # then its weights are in it
-    again = bool(config.pretrained) and not begun
+    again = bool(config.pretrained) and not run.states()  # else its weights are in them
     return _Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 
 
@@ -233,6 +233,10 @@ class _Trainer:
 
     def fit(self, run, callbacks):
         """Train from the saved state, or from the start, to the end; then test."""
+        with run.alone() if self.runtime.is_chief else contextlib.nullcontext():
+            return self._fit(run, callbacks)
+
+    def _fit(self, run, callbacks):
         several = self.runtime.hosts
         if not self.quiet and self.runtime.is_chief:
             about = batch_size.describe(self.recipe, self.runtime.replicas)
@@ -243,8 +247,8 @@ class _Trainer:
             if several:
                 several.agree({})  # before it is read, the chief has written it
             with self.runtime.scope():
-                if run.state_file.exists():
-                    progress = load_state(run.state_file, self.model)
+                if run.states():
+                    progress = load_newest(run, self.model)
                 elif several:
                     self.model.optimizer.build(self.model.trainable_variables)
             if several:
@@ -276,7 +280,7 @@ class _Trainer:
             step,
             lambda: (
                 f"the last good weights are in {run.folder}"
-                if run.state_file.exists()
+                if run.states()
                 else "no epoch had ended, so none are saved"
             ),
         )
@@ -286,7 +290,8 @@ class _Trainer:
         saver = self._saver(run, progress)
         bar = self._bar(step)
         ranks = [(row["val_accuracy"], -row["val_loss"]) for row in progress["history"]]
-        keeper = KeepWeights(run, max(ranks, default=(-1.0, 0.0)))
+        best = max(ranks, default=(-1.0, 0.0)) if run.best_file.exists() else (-1.0, 0.0)
+        keeper = KeepWeights(run, best)
         shown = self._shown(callbacks(run))
         try:
             return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown])

@@ -55,6 +55,25 @@ class MixerConfig:
         """See the function `token_grid`."""
         return token_grid(input_shape, self.patch_size)
 
+    def count_weights(self, input_shape, num_classes):
+        """Weights of the network, without building it.
+
+        Args:
+            input_shape: `(height, width, channels)`.
+            num_classes: width of the logits, 0 for pre-logits.
+        """
+        rows, columns = self.token_grid(input_shape)
+        height, width = self.patch_size
+        dense = lambda inputs, outputs: inputs * outputs + outputs  # noqa: E731
+        mlp = lambda outer, inner: dense(outer, inner) + dense(inner, outer)  # noqa: E731
+        norm = 2 * self.hidden_dim
+        block = 2 * norm + mlp(rows * columns, self.tokens_mlp_dim)
+        block += mlp(self.hidden_dim, self.channels_mlp_dim)
+        stem = dense(height * width * input_shape[2], self.hidden_dim)
+        head = dense(self.hidden_dim, num_classes)
+        norms = norm * (self.stem_norm + self.final_norm)
+        return stem + self.num_blocks * block + norms + head
+
 
 @dataclasses.dataclass(frozen=True)
 class RelativeConfig:

@@ -80,7 +80,7 @@ def test_run_directory(straight):
     out, data, result = straight
     names = {p.name for p in out.iterdir()}
     assert names == {
-        *("config.json", "state.npz", "model.weights.h5", "last.weights.h5"),
+        *("config.json", "state.npz", "state.previous.npz", "model.weights.h5", "last.weights.h5"),
         *("history.csv", "result.json"),
     }
     assert json.loads((out / "result.json").read_text()) == result
