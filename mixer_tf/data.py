@@ -4,6 +4,7 @@ All pictures are decoded once into uint8 arrays. Nothing here needs Keras,
 except where a data set has to come from `keras.datasets`.
 """
 
+import collections
 import contextlib
 import dataclasses
 import io
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mixer_tf import pictures
+from mixer_tf.report import Report, printable
 
 NAMES = ("digits", "cifar10", "cifar100")
 _CIFAR10 = (
@@ -46,6 +48,7 @@ class Data:
     validation: Split
     test: Split
     class_names: tuple[str, ...]
+    report: Report = dataclasses.field(default_factory=Report, compare=False)
 
     @property
     def num_classes(self):
@@ -57,7 +60,7 @@ class Data:
         return tuple(int(n) for n in self.train.images.shape[1:])
 
 
-def load_data(source, image_size=None, validation_fraction=0.1, seed=0):
+def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=False):
     """Load a data set.
 
     Args:
@@ -70,22 +73,24 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0):
         validation_fraction: share of the training pictures held out of
             training, class by class.
         seed: decides which pictures are held out.
+        strict: refuse a picture that cannot be read, instead of leaving it out.
 
     Returns:
-        A `Data`.
+        A `Data`. Its `report` names the pictures that were left out.
 
     Raises:
-        ValueError: the source is unknown, empty, has fewer than two classes, or
-            a picture cannot be read; the message names it.
+        ValueError: the source is unknown, empty, has fewer than two classes, or,
+            if `strict`, a picture cannot be read; the message names it.
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
-    name, train, test, class_names = _load(str(source), image_size, seed)
+    report = Report(strict)
+    name, train, test, class_names = _load(str(source), image_size, seed, report)
     train, validation = _hold_out(train, validation_fraction, seed)
-    return Data(name, train, validation, test, tuple(class_names))
+    return Data(name, train, validation, test, tuple(class_names), report)
 
 
-def _load(source, image_size, seed):
+def _load(source, image_size, seed, report):
     """Train and test `Split` and class names of a source."""
     if source == "digits":
         return ("digits", *_digits(seed))
@@ -95,14 +100,14 @@ def _load(source, image_size, seed):
         found = [path for path in local if path.exists()]
         if not found:
             return (source, *_keras_datasets(source))
-        return (source, *_class_folders(found[0], image_size, seed))
+        return (source, *_class_folders(found[0], image_size, seed, report))
     path = pathlib.Path(source)
     if not path.exists():
         raise ValueError(
             f"There is no data {source!r}: it is neither a name ({', '.join(NAMES)}) "
             "nor a folder or .zip of class folders."
         )
-    return (path.stem, *_class_folders(path, image_size, seed))
+    return (path.stem, *_class_folders(path, image_size, seed, report))
 
 
 def _digits(seed):
@@ -138,42 +143,41 @@ def _keras_datasets(name):
     return Split(x, labels), Split(x_test, labels_test), names
 
 
-def _class_folders(path, image_size, seed):
+def _class_folders(path, image_size, seed, report):
     """Train and test from class folders, of a folder or a zip."""
-    files = pictures.find(path)
-    if "train" in {parts[0] for parts in files}:
-        train = {parts[1:]: file for parts, file in files.items() if parts[0] == "train"}
-        test = {parts[1:]: file for parts, file in files.items() if parts[0] == "test"}
-    else:
-        train, test = files, {}
+    files = pictures.find(path, report)
+    parts = "train" in {parts[0] for parts in files}
     # A picture beside the class folders belongs to no class.
-    train = {parts: file for parts, file in train.items() if len(parts) > 1}
-    test = {parts: file for parts, file in test.items() if len(parts) > 1}
-    class_names = sorted({parts[0] for parts in train})
-    if len(class_names) < 2:
-        raise ValueError(
-            f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
-            "two classes is needed, or train/<class>/ and test/<class>/."
-        )
-    strangers = sorted({parts[0] for parts in test} - set(class_names))
+    files = {p: file for p, file in files.items() if len(p) > (2 if parts else 1)}
+    if parts:
+        files = {p: file for p, file in files.items() if p[0] in ("train", "test")}
+    with pictures.open_all(path) as archive:
+        sizes = pictures.sizes(files, archive, report)
+        size = _common_size(path, list(sizes.values()), image_size)
+        readable = {p: file for p, file in files.items() if p in sizes}
+        images = pictures.pixels(readable, size, archive, report)
+    if not parts:
+        train, class_names = _split(path, images, files, report)
+        return *_hold_out(train, 0.1, seed), class_names
+    below = {
+        name: {p[1:]: image for p, image in images.items() if p[0] == name}
+        for name in ("train", "test")
+    }
+    found = {p[1:] for p in files if p[0] == "train"}
+    train, class_names = _split(path, below["train"], found, report)
+    strangers = sorted({p[0] for p in below["test"]} - set(class_names))
     if strangers:
         raise ValueError(f"{path}: test/ has classes that train/ lacks: {', '.join(strangers)}.")
-
-    with pictures.open_all(path) as archive:
-        size = _common_size(path, (train, test), image_size, archive)
-        train_split = _decode(path, train, class_names, size, archive)
-        if test:
-            return train_split, _decode(path, test, class_names, size, archive), class_names
-    train_split, test_split = _hold_out(train_split, 0.1, seed)
-    return train_split, test_split, class_names
+    if below["test"]:
+        return train, _stacked(below["test"], class_names), class_names
+    return *_hold_out(train, 0.1, seed), class_names
 
 
-def _common_size(path, parts, image_size, archive):
+def _common_size(path, sizes, image_size):
     """`(height, width)` of all pictures where they agree, else `image_size`."""
-    sizes = [size for files in parts for size in pictures.sizes(path, files, archive)]
     if len(set(sizes)) == 1:
         return sizes[0]
-    if image_size is None:
+    if image_size is None and sizes:
         middle = np.median(sizes, axis=0).astype(int)
         raise ValueError(
             f"The pictures in {path} have {len(set(sizes))} different sizes (the median is "
@@ -182,12 +186,31 @@ def _common_size(path, parts, image_size, archive):
     return image_size
 
 
-def _decode(path, files, class_names, size, archive):
-    """Every picture as uint8 RGB of one size, `[N, H, W, 3]`, and its class."""
+def _split(path, images, found, report):
+    """A `Split` of `{parts: picture}` for training, and the names of its classes.
+
+    `found` has the parts of all files that were found, readable or not.
+    """
+    counts = collections.Counter(parts[0] for parts in images)
+    class_names = sorted(counts)
+    if len(class_names) < 2:
+        left_out = f" {report.summary()}." if report.left_out else ""
+        raise ValueError(
+            f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
+            f"two classes is needed, or train/<class>/ and test/<class>/.{left_out}"
+        )
+    for name in sorted({parts[0] for parts in found} - set(class_names)):
+        report.remarks.append(f"class {printable(name)} has no picture that can be read")
+    for name in [name for name in class_names if counts[name] == 1]:
+        report.remarks.append(f"class {printable(name)} has one picture, which is only trained on")
+    return _stacked(images, class_names), class_names
+
+
+def _stacked(images, class_names):
+    """`{parts: picture}` as a `Split`, uint8 `[N, H, W, 3]`."""
     number = {name: i for i, name in enumerate(class_names)}
-    labels = [number[parts[0]] for parts in files]
-    images = np.stack(pictures.pixels(path, files, size, archive))
-    return Split(images, np.array(labels, "int64"))
+    labels = [number[parts[0]] for parts in images]
+    return Split(np.stack(list(images.values())), np.array(labels, "int64"))
 
 
 def _hold_out(split, fraction, seed):

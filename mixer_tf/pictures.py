@@ -8,17 +8,25 @@ import zipfile
 from concurrent import futures
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from mixer_tf import decoding
+from mixer_tf.report import Report, printable
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+_MOST_BYTES = 1 << 28  # of one picture in a zip, where it is held whole
 
 
-def find(path):
+def find(path, report):
     """Every picture below a folder or in a zip.
+
+    Links to folders are followed, each folder is read once. What begins with a dot
+    is passed over.
 
     Args:
         path: of the folder or the zip. A single folder around everything in a
             zip is left out.
+        report: a `Report`, which notes what cannot be used.
 
     Returns:
         `{parts of the relative path: what to open}`, in the order of the names.
@@ -26,7 +34,7 @@ def find(path):
     Raises:
         ValueError: the file is no zip.
     """
-    return _zip_files(path) if path.is_file() else _folder_files(path)
+    return _zip_files(path, report) if path.is_file() else _folder_files(path, report)
 
 
 def open_all(path):
@@ -34,71 +42,101 @@ def open_all(path):
     return zipfile.ZipFile(path) if path.is_file() else contextlib.nullcontext()
 
 
-def _folder_files(path):
+def _folder_files(path, report):
     """{parts of the relative path: path} of every picture below a folder."""
-    files = {}
-    for folder, folders, names in os.walk(path):
-        folders.sort()
+    files, seen = {}, set()
+
+    def refused(error):
+        report.leave_out(str(error.filename), os.strerror(error.errno))
+
+    for folder, folders, names in os.walk(path, onerror=refused, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back, or a second way to the same
+            report.remarks.append(f"{printable(folder)} leads to a folder read before")
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith(_ENDINGS) and not name.startswith("."):
                 file = pathlib.Path(folder, name)
-                files[file.relative_to(path).parts] = file
+                files[tuple(map(_text, file.relative_to(path).parts))] = file
     return files
 
 
-def _zip_files(path):
+def _text(name):
+    """A file's name as text that can be written anywhere; bytes that are no UTF-8 as numbers."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _zip_files(path, report):
     """{parts: member name} of every picture in a zip, without a single folder around them all."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = sorted(archive.namelist())
-    except zipfile.BadZipFile as error:
+            members = sorted(archive.infolist(), key=lambda member: member.filename)
+    except Exception as error:  # whatever the parts of a damaged one make zipfile raise
         raise ValueError(f"{path} is no readable zip file ({error}).") from error
-    pictures = [n for n in names if n.lower().endswith(_ENDINGS) and "__MACOSX" not in n]
-    files = {tuple(pathlib.PurePosixPath(n).parts): n for n in pictures}
+    files = {}
+    for member in members:
+        name = member.filename
+        parts = pathlib.PurePosixPath(name).parts
+        if not name.lower().endswith(_ENDINGS) or "__MACOSX" in name or parts[-1][0] == ".":
+            continue
+        if ".." in parts or parts[0] == "/":
+            report.leave_out(name, "its path leads out of the zip")
+        elif member.file_size > _MOST_BYTES:
+            report.leave_out(name, f"it has more than {_MOST_BYTES:,} bytes")
+        else:
+            files[parts] = name
     roots = {parts[0] for parts in files}
     if len(roots) == 1 and all(len(parts) > 2 for parts in files):
         files = {parts[1:]: name for parts, name in files.items()}
     return files
 
 
-def sizes(path, files, archive):
-    """`(height, width)` of every picture as it is shown, from the files' heads alone."""
-
-    def read(picture):
-        width, height = picture.size
-        rotated = picture.getexif().get(0x0112, 1) >= 5  # EXIF: orientations 5 to 8 lie on a side
-        return (width, height) if rotated else (height, width)
-
-    return _read_all(path, files, read, archive)
-
-
-def pixels(path, files, image_size, archive):
-    """Every picture as uint8 RGB, a list of `[H, W, 3]`.
+def sizes(files, archive, report):
+    """`(height, width)` of pictures as they are shown, from the files' heads alone.
 
     Args:
-        path: of the folder or the zip, for messages.
         files: as `find` gives them.
-        image_size: `(height, width)` they are brought to.
         archive: what `open_all` gave.
+        report: a `Report`, which notes those that cannot be read.
 
-    Raises:
-        ValueError: one cannot be read; the message names it.
+    Returns:
+        `{parts: size}` of those that can.
     """
-    return _read_all(path, files, lambda picture: np.asarray(_rgb(picture, image_size)), archive)
+    return dict(_read_all(files, decoding.size, archive, report))
 
 
-def _rgb(picture, image_size):
-    """Turned upright, three channels, one size."""
-    return resized(ImageOps.exif_transpose(picture).convert("RGB"), image_size)
+def pixels(files, image_size, archive, report):
+    """Every picture that can be read as uint8 RGB, `{parts: [H, W, 3]}`.
+
+    Args:
+        files, archive, report: as for `sizes`.
+        image_size: `(height, width)` they are brought to.
+    """
+
+    def read(picture):
+        found = decoding.kinds(picture)
+        return np.asarray(resized(decoding.rgb(picture), image_size)), found
+
+    arrays = {}
+    for parts, (array, found) in _read_all(files, read, archive, report):
+        arrays[parts] = array
+        report.used += 1
+        report.kinds.update(found)
+    return arrays
 
 
-def read_pictures(source, image_shape):
+def read_pictures(source, image_shape, report=None):
     """Pictures without classes, decoded as those of a data set are.
 
     Args:
         source: a picture, or a folder, in which every picture counts.
         image_shape: `(height, width, channels)` that they are brought to; one
             channel is grey.
+        report: a `Report`, which notes those of a folder that cannot be read; by
+            default they are refused.
 
     Yields:
         The path of each picture and the picture, `[height, width, channels]` uint8.
@@ -107,39 +145,51 @@ def read_pictures(source, image_shape):
         ValueError: there is none, or one cannot be read; the message names it.
     """
     source = pathlib.Path(source)
+    report = report or Report(strict=True)
     if not source.exists():
         raise ValueError(f"There is no picture or folder {str(source)!r}.")
-    files = _folder_files(source) if source.is_dir() else {(source.name,): source}
+    if source.is_dir():
+        files = _folder_files(source, report)
+    else:
+        files, report = {(source.name,): source}, Report(strict=True)
     if not files:
         raise ValueError(f"{source} holds no pictures ({', '.join(_ENDINGS)}).")
     *size, channels = image_shape
 
     def read(picture):
-        picture = _rgb(picture, size)
+        picture = resized(decoding.rgb(picture), size)
         if channels == 1:
             return np.asarray(picture.convert("L"))[..., None]
         return np.asarray(picture)
 
     for parts, file in files.items():  # one by one: a folder may be larger than memory
-        yield file, _read_all(source, {parts: file}, read, None)[0]
+        for _, image in _read_all({parts: file}, read, None, report):
+            yield file, image
 
 
-def _read_all(path, files, read, archive):
-    """`read(picture)` of every file, in their order."""
+def _read_all(files, take, archive, report):
+    """`(parts, take(picture))` of every file that can be read, in their order."""
 
-    def open_one(item):
-        parts, file = item
+    def open_one(file):
         try:
             # A member is read whole, so that threads do not share the archive's position.
-            stream = io.BytesIO(archive.read(file)) if archive else file
-            with Image.open(stream) as picture:
-                return read(picture)
-        except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
-            reason = "its content is no known picture format or is damaged"
-            raise ValueError(f"{path}: {'/'.join(parts)} cannot be read: {reason}.") from error
+            return decoding.read(_member(archive, file) if archive else file, take)
+        except decoding.Unusable as error:
+            return error
 
     with futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        return list(pool.map(open_one, files.items()))
+        for parts, taken in zip(files, pool.map(open_one, files.values())):
+            if isinstance(taken, decoding.Unusable):
+                report.leave_out("/".join(parts), str(taken))
+            else:
+                yield parts, taken
+
+
+def _member(archive, name):
+    try:
+        return io.BytesIO(archive.read(name))
+    except Exception as error:  # damaged, encrypted, compressed in a way that is not known
+        raise decoding.Unusable(f"it cannot be taken out of the zip ({error})") from error
 
 
 def resized(picture, image_size):

@@ -9,7 +9,7 @@ from mixer_tf.pictures import read_pictures
 _BATCH = 32
 
 
-def predict(model, class_names, sources, top=5):
+def predict(model, class_names, sources, top=5, report=None):
     """The likeliest classes of pictures.
 
     Args:
@@ -18,6 +18,8 @@ def predict(model, class_names, sources, top=5):
         sources: pictures and folders of pictures; they are decoded and resized as
             in training.
         top: classes to name for each picture, fewer where there are fewer.
+        report: a `Report`, which notes pictures of a folder that cannot be read; by
+            default they are refused.
 
     Yields:
         One dict for each picture: `picture` (its path) and `top`, a list of
@@ -32,7 +34,9 @@ def predict(model, class_names, sources, top=5):
             f"There are {len(class_names)} class names for {model.output_shape[-1]} logits."
         )
     shape = model.input_shape[1:]
-    found = itertools.chain.from_iterable(read_pictures(source, shape) for source in sources)
+    found = itertools.chain.from_iterable(
+        read_pictures(source, shape, report) for source in sources
+    )
     while batch := list(itertools.islice(found, _BATCH)):
         paths, images = zip(*batch)
         logits = np.asarray(model(np.stack(images).astype("float32"), training=False), "float64")
