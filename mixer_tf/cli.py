@@ -150,6 +150,7 @@ def _training_flags(command):
             "--save-every", type=click.IntRange(1), default=None, help="Steps between two savings."
         ),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+        click.option("--strict", is_flag=True, help="Refuse pictures that cannot be read."),
     ]
     for flag in reversed(flags):
         command = flag(command)
@@ -264,6 +265,7 @@ def evaluate(run, data):
     from mixer_tf.evaluate import predict_logits, score
 
     test = load_data(data or config.data, config.input_shape[:2], seed=config.seed)
+    _remark(test.report)
     if test.class_names != config.class_names:
         raise ValueError(
             f"{run} was trained on {len(config.class_names)} classes of {config.data}; "
@@ -301,15 +303,18 @@ def predict(run, pictures, top, as_json):
     names = opened.config().class_names
     _load_backend()
     from mixer_tf import predict as predicting
+    from mixer_tf.report import Report, printable
 
-    answers = predicting.predict(opened.model(), names, pictures, top)
+    report = Report()
+    answers = predicting.predict(opened.model(), names, pictures, top, report)
     if as_json:
         click.echo(json.dumps(list(answers), indent=2, ensure_ascii=False))
-        return
+        answers = ()
     for answer in answers:
-        click.echo(answer["picture"])
+        click.echo(printable(answer["picture"]))
         for row in answer["top"]:
-            click.echo(f"  {100 * row['probability']:6.2f} %  {row['class']}")
+            click.echo(f"  {100 * row['probability']:6.2f} %  {printable(row['class'])}")
+    _remark(report)
 
 
 @commands.command()
@@ -369,6 +374,12 @@ def _is_chief():
     return hosts.join() is None or hosts.join().is_chief
 
 
+def _remark(report):
+    """Say what a person should know of the pictures, where there is anything."""
+    if report.summary():
+        click.echo(f"mixer_tf: {report.summary()}", err=True)
+
+
 def _stem(flags):
     return pathlib.Path(flags["data"]).stem
 
@@ -404,7 +415,13 @@ def _prepare(names, flags, default_name):
 
     size = flags["image_size"]
     size = (size, size) if size else None
-    data = load_data(flags["data"], size or zoo.find(names[0]).input_shape[:2], seed=flags["seed"])
+    data = load_data(
+        flags["data"],
+        size or zoo.find(names[0]).input_shape[:2],
+        seed=flags["seed"],
+        strict=flags["strict"],
+    )
+    _remark(data.report)
     options = {
         "source": flags["data"],
         "image_size": size,

@@ -2,9 +2,8 @@
 
 import math
 import pathlib
-import warnings
 
-from mixer_tf import files, npz, zoo
+from mixer_tf import files, h5, npz, zoo
 from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
@@ -59,18 +58,13 @@ def _read(source, model, num_classes, image_size):
     if image_size:
         height = width = image_size
     if source.name.endswith(".weights.h5"):
-        if not source.is_file():
-            raise ValueError(f"There is no file {str(source)!r}.")
         built = zoo.build(model, (height, width, channels), num_classes)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what does not fit, raises as well
-                built.load_weights(source)
-        except (OSError, KeyError, ValueError) as error:
-            words = " ".join(str(error).split())
+            h5.load_weights(built, source)
+        except ValueError as error:
             raise ValueError(
-                f"{source} does not fit {model} with {built.output_shape[-1]} classes at "
-                f"{height}x{width}; give --classes and --image-size ({words[:200]})."
+                f"{error} It was built with {built.output_shape[-1]} classes at {height}x{width}; "
+                "give --classes and --image-size."
             ) from error
         return built
     kinds = {".npz": npz.NpzFile, ".safetensors": TimmFile}

@@ -69,10 +69,15 @@ def remove_unfinished(folder):
             path.unlink()
 
 
+def write_text(path, text):
+    """Write text, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(text, "utf-8")
+
+
 def write_json(path, values):
     """Write plain values as JSON, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path):

@@ -164,6 +164,7 @@ def read_pictures(source, image_shape, report=None):
 
     for parts, file in files.items():  # one by one: a folder may be larger than memory
         for _, image in _read_all({parts: file}, read, None, report):
+            report.used += 1
             yield file, image
 
 

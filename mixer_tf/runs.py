@@ -7,6 +7,7 @@ model.weights.h5   the weights of the best validation accuracy
 last.weights.h5    the weights of the last epoch
 history.csv        one row for each epoch
 result.json        what came out
+pictures.txt       which pictures were left out or converted, if any were
 events.out.*       for TensorBoard, also in train/ and validation/
 """
 
@@ -94,6 +95,7 @@ class Run:
         self.best_file = self.folder / "model.weights.h5"
         self.last_file = self.folder / "last.weights.h5"
         self.history_file = self.folder / "history.csv"
+        self.pictures_file = self.folder / "pictures.txt"
         self.result_file = self.folder / "result.json"
 
     @classmethod
@@ -184,8 +186,10 @@ class Run:
         file = {"best": self.best_file, "last": self.last_file}[which]
         if not file.exists():
             raise ValueError(f"{self.folder} has no {file.name} yet: no epoch has ended.")
+        from mixer_tf import h5  # a run can be described without it
+
         model = self.config().build()
-        model.load_weights(file)
+        h5.load_weights(model, file)
         return model
 
     def result(self):

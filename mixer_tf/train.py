@@ -10,7 +10,7 @@ import zlib
 import keras
 import numpy as np
 
-from mixer_tf import batch_size, files, finetune, hosts, runtime, stack, zoo
+from mixer_tf import batch_size, files, finetune, h5, hosts, runtime, stack, zoo
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
@@ -234,6 +234,8 @@ class _Trainer:
     def fit(self, run, callbacks):
         """Train from the saved state, or from the start, to the end; then test."""
         with run.alone() if self.runtime.is_chief else contextlib.nullcontext():
+            if self.runtime.is_chief and self.data.report.summary():
+                files.write_text(run.pictures_file, self.data.report.text())
             return self._fit(run, callbacks)
 
     def _fit(self, run, callbacks):
@@ -346,7 +348,7 @@ class _Trainer:
     def _finish(self, run, progress):
         """Test the best weights, write `result.json` and return it."""
         model = self.config.build()  # as `evaluate` builds it, so that both give the same numbers
-        model.load_weights(run.best_file)
+        h5.load_weights(model, run.best_file)
         test = self.data.test
         scores = score(predict_logits(model, test, self.config.num_classes), test.labels)
         rates = sorted(row["images_per_second"] for row in progress["history"])

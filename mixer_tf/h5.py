@@ -1,0 +1,80 @@
+"""Loading Keras's `.weights.h5`, also where a stranger wrote it.
+
+HDF5 can say that data lies in another file, or declare arrays of any size that take no room.
+Nothing of that is in a file of weights, and a file that has it is refused before it is loaded.
+"""
+
+import pathlib
+import warnings
+
+import h5py
+
+_MOST_ITEMS = 100_000  # of arrays and groups together
+
+
+def load_weights(model, path):
+    """Load a `.weights.h5` into a model.
+
+    Args:
+        model: built as that of the file was.
+        path: of the file.
+
+    Raises:
+        ValueError: it is missing, damaged, not for this model, or holds what no file of
+            weights does. The message is one line.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file {str(path)!r}.")
+    try:
+        check(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what does not fit, raises as well
+            model.load_weights(path)
+    except Exception as error:  # h5py and Keras each have their own
+        words = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} is damaged or does not fit the model {model.name!r} ({words[:200]})."
+        ) from error
+
+
+def check(path):
+    """Refuse an HDF5 file that points outside of itself or declares more than it holds.
+
+    Raises:
+        ValueError, OSError: it does, or is no HDF5 file.
+    """
+    room, seen = pathlib.Path(path).stat().st_size, set()
+    with h5py.File(path, "r") as file:
+        waiting = [file]
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise ValueError(f"{name!r} is a link to somewhere else")
+                item = group[name]
+                place = h5py.h5o.get_info(item.id).addr
+                if place in seen:  # groups can hold each other in a circle
+                    raise ValueError(f"{name!r} stands twice")
+                seen.add(place)
+                if len(seen) > _MOST_ITEMS:
+                    raise ValueError(f"it has more than {_MOST_ITEMS:,} parts")
+                if isinstance(item, h5py.Group):
+                    waiting.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    room -= _bytes(name, item)
+                    if room < 0:
+                        raise ValueError("its arrays overlap")
+    return path
+
+
+def _bytes(name, data):
+    """What an array takes in memory (ValueError where the file holds less)."""
+    if data.dtype.kind not in "fiubV":  # bfloat16 is of kind V
+        raise ValueError(f"{name!r} is of dtype {data.dtype}, not of numbers")
+    kept = data.id.get_create_plist()
+    if data.external or data.is_virtual or kept.get_nfilters():
+        raise ValueError(f"{name!r} lies in another file, or is compressed")
+    if data.nbytes > data.id.get_storage_size():
+        raise ValueError(f"{name!r} declares {data.nbytes:,} bytes, which are not there")
+    return data.nbytes
