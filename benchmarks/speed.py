@@ -69,9 +69,15 @@ class Contender:
 
     def ask(self):
         """Time it once more."""
-        self.process.stdin.write("again\n")
-        self.process.stdin.flush()
-        self.seconds.append(float(self.process.stdout.readline()))
+        try:
+            self.process.stdin.write("again\n")
+            self.process.stdin.flush()
+            self.seconds.append(float(self.process.stdout.readline()))
+        except (OSError, ValueError) as error:
+            raise SystemExit(
+                f"{self.way} ended in the middle of the race; was its memory taken? A smaller "
+                "--batch needs less."
+            ) from error
 
     def close(self):
         """End its process."""
@@ -163,10 +169,11 @@ def main():
 
     texts, results, times = [], {}, {}
     for model in arguments.models:
-        ways = [*LIMITS, *TRAINING, *INFERENCE]
-        seconds, missing = race(
-            ways, model, arguments.batch, arguments.rounds, arguments.torch_python
-        )
+        seconds, missing = {}, {}
+        for ways in ([*LIMITS, *TRAINING], INFERENCE):  # not all at once: each holds its memory
+            found = race(ways, model, arguments.batch, arguments.rounds, arguments.torch_python)
+            seconds |= found[0]
+            missing |= found[1]
         times[model] = seconds
         results[model] = summary(seconds, model, arguments.batch)
         texts.append(table(results[model], model, arguments.batch, arguments.rounds))
