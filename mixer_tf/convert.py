@@ -3,7 +3,7 @@
 import math
 import pathlib
 
-from mixer_tf import files, h5, npz, zoo
+from mixer_tf import h5, npz, zoo
 from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
@@ -48,8 +48,7 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     if target.suffix == ".npz":
         save_npz(built, target)
     else:
-        with files.replacing(target) as beside:
-            built.save_weights(beside)
+        h5.save_weights(built, target)
     return built
 
 

@@ -1,15 +1,41 @@
-"""Loading Keras's `.weights.h5`, also where a stranger wrote it.
+"""Keras's `.weights.h5`: written on disks that may be full, read where a stranger wrote it.
 
 HDF5 can say that data lies in another file, or declare arrays of any size that take no room.
 Nothing of that is in a file of weights, and a file that has it is refused before it is loaded.
 """
 
+import errno
+import os
 import pathlib
+import shutil
 import warnings
 
 import h5py
+import numpy as np
+
+from mixer_tf import files, stack
 
 _MOST_ITEMS = 100_000  # of arrays and groups together
+
+
+def save_weights(model, path):
+    """Write a model's weights, and its optimizer's variables, whole or not at all.
+
+    Raises:
+        OSError: there is no room, or the folder cannot be written.
+    """
+    variables = list(model.variables)
+    if getattr(model, "optimizer", None) is not None:
+        variables += stack.optimizer_variables(model.optimizer)
+    needed = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables)
+    with files.replacing(path) as beside:
+        # Asked before, because HDF5 takes the whole process down where a disk is full.
+        if shutil.disk_usage(beside.parent).free < needed + 8192 * len(variables) + (1 << 20):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            model.save_weights(beside)
+        except RuntimeError as error:  # where HDF5 notices only when it closes the file
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def load_weights(model, path):

@@ -12,7 +12,7 @@ import threading
 import keras
 import numpy as np
 
-from mixer_tf import files, hosts, stack
+from mixer_tf import files, h5, hosts, stack
 from mixer_tf.guard import check_finite
 from mixer_tf.npz import NpzFile
 
@@ -189,13 +189,12 @@ class KeepWeights(keras.callbacks.Callback):
         self.best = best
 
     def on_test_end(self, logs=None):
-        _save_weights(self.model, self.run.last_file)
+        self._save(self.run.last_file)
         reached = (float(logs["accuracy"]), -float(logs["loss"]))
         if reached > self.best:
             self.best = reached
-            _save_weights(self.model, self.run.best_file)
+            self._save(self.run.best_file)
 
-
-def _save_weights(model, path):
-    with files.replacing(path) as beside, hosts.alone():
-        model.save_weights(beside)
+    def _save(self, path):
+        with hosts.alone():
+            h5.save_weights(self.model, path)
