@@ -30,7 +30,7 @@ def launch(folder, environments, *arguments):
         )
         for environment in environments
     ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
+    errors = [process.communicate(timeout=500)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, errors)]
 
 
@@ -118,8 +118,9 @@ def test_jax_devices_and_processes_train_as_one(tmp_path):
     address = f"127.0.0.1:{free_ports(1)[0]}"
     names = ("KERAS_BACKEND", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     environments = [dict(zip(names, ("jax", address, "2", str(i)))) for i in range(2)]
-    ended = launch(tmp_path, environments)
-    assert [code for code, _ in ended] == [0, 0], ended
+    ended = launch(tmp_path, environments, "die")
+    assert [code for code, _ in ended] == [75, -9], ended
+    assert "start all of them again with --resume" in ended[0][1].splitlines()[-1]
     first, second = saw(tmp_path)
     np.testing.assert_allclose(first["losses"], one, rtol=0, atol=1e-5)
     assert first["checksums"] == second["checksums"]
