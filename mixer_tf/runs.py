@@ -17,6 +17,7 @@ import contextlib
 import csv
 import dataclasses
 import pathlib
+import sys
 
 from mixer_tf import files, zoo
 from mixer_tf.lock import only_one
@@ -97,6 +98,7 @@ class Run:
         self.history_file = self.folder / "history.csv"
         self.pictures_file = self.folder / "pictures.txt"
         self.result_file = self.folder / "result.json"
+        self._description = None  # what config.json says, while `alone`
 
     @classmethod
     def create(cls, folder, config):
@@ -144,7 +146,21 @@ class Run:
         """
         with only_one(self.folder):
             files.remove_unfinished(self.folder)
+            self._description = self.config_file.read_bytes()
             yield
+
+    def ensure(self):
+        """Make the folder again where someone has deleted it while `alone` goes on; say so."""
+        if self._description is None or self.config_file.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.replacing(self.config_file) as beside:
+            beside.write_bytes(self._description)
+        print(
+            f"mixer_tf: {self.folder} was deleted while it was trained in, and is made again; "
+            "what was saved in it before is gone.",
+            file=sys.stderr,
+        )
 
     @classmethod
     def open(cls, folder):

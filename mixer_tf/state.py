@@ -163,6 +163,7 @@ class SaveState(keras.callbacks.Callback):
 
     def save(self):
         """Write the state now."""
+        self.run.ensure()
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
         save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
 
@@ -189,9 +190,10 @@ class KeepWeights(keras.callbacks.Callback):
         self.best = best
 
     def on_test_end(self, logs=None):
+        self.run.ensure()
         self._save(self.run.last_file)
         reached = (float(logs["accuracy"]), -float(logs["loss"]))
-        if reached > self.best:
+        if reached > self.best or not self.run.best_file.exists():
             self.best = reached
             self._save(self.run.best_file)
 

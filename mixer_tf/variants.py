@@ -32,6 +32,8 @@ class MixerConfig:
         if isinstance(self.patch_size, int):
             object.__setattr__(self, "patch_size", (self.patch_size, self.patch_size))
         object.__setattr__(self, "patch_size", tuple(self.patch_size))
+        if len(self.patch_size) != 2:
+            raise ValueError(f"patch_size is {self.patch_size}; give (height, width) in pixels.")
         whole = {
             "num_blocks": self.num_blocks,
             "hidden_dim": self.hidden_dim,
@@ -43,8 +45,6 @@ class MixerConfig:
         for name, value in whole.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
-        if len(self.patch_size) != 2:
-            raise ValueError(f"patch_size is {self.patch_size}; give (height, width) in pixels.")
         for name in ("dropout", "stochastic_depth", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")

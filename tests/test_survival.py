@@ -1,0 +1,353 @@
+"""What a run directory is after a kill, a full disk, damage, or a second process."""
+
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixer_tf import MixerConfig, cli, files, h5
+from mixer_tf.lock import only_one
+from mixer_tf.recipe import Recipe
+from mixer_tf.runs import Run, RunConfig
+from mixer_tf.state import load_newest, load_state, save_state
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = RunConfig(
+    MixerConfig(1, 8, 4, 16, (4, 4)), (8, 8, 1), ("a", "b"), "digits", Recipe().to_dict(), 0,
+    "float32", "",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Compiled, with the optimizer's variables."""
+    made = CONFIG.build()
+    made.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy")
+    made.optimizer.build(made.trainable_variables)
+    return made
+
+
+def progress(step):
+    return {"step": step, "seconds": 0.0, "history": []}
+
+
+def save(run, model, step):
+    """A state in which every weight is the number of its step."""
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, step))
+    save_state(run.state_file, model, progress(step), run.previous_state_file)
+
+
+def loaded(run, model):
+    """The step of the newest state, after comparing the weights with it."""
+    step = load_newest(run, model)["step"]
+    assert all((np.asarray(v) == step).all() for v in model.trainable_variables)
+    return step
+
+
+class Killed(BaseException):
+    """Stands for the moment at which a process is no more."""
+
+
+def test_killed_at_every_operation_of_a_save(tmp_path, model, monkeypatch):
+    """Each call that changes the folder is the last one of a process once."""
+    run, count = Run(tmp_path), 0
+
+    def killed_before(name):
+        original = getattr(os, name)
+
+        def call(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return original(*arguments, **options)
+
+        return call
+
+    save(run, model, 1)
+    save(run, model, 2)
+    step = 2
+    for operations in range(20):
+        left = operations
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "replace", "unlink"):  # the last: a killed process tidies nothing
+                patch.setattr(os, name, killed_before(name))
+            try:
+                save(run, model, step + 1)
+            except Killed:
+                count += 1
+                assert loaded(run, model) in (step, step + 1)
+                continue
+        break
+    assert count >= 4  # two syncs, two renames
+    assert loaded(run, model) == step + 1
+
+
+WRITER = """
+import pathlib, sys
+sys.path.insert(0, {root!r})
+from mixer_tf import files
+for n in range(10**9):
+    with files.replacing(pathlib.Path({path!r})) as beside:
+        beside.write_bytes(bytes([n % 256]) * 2_000_000)
+"""
+
+
+def test_a_writer_killed_again_and_again(tmp_path):
+    """Real processes, real kills, at any moment: the file is whole every time."""
+    draws, path, unfinished = random.Random(0), tmp_path / "state", 0
+    for _ in range(15):
+        code = WRITER.format(root=str(ROOT), path=str(path))
+        process = subprocess.Popen([sys.executable, "-c", code])
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draws.uniform(0.05, 0.2))
+        process.kill()
+        process.wait()
+        content = path.read_bytes()
+        assert len(content) == 2_000_000
+        assert len(set(content)) == 1
+        unfinished += len(list(tmp_path.glob(".writing-*")))
+        path.unlink()
+        files.remove_unfinished(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    assert unfinished  # else no kill fell into a writing
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "gone"])
+def test_a_damaged_newest_state_is_told_and_the_one_before_used(tmp_path, model, damage, capfd):
+    run = Run(tmp_path)
+    save(run, model, 1)
+    save(run, model, 2)
+    content = bytearray(run.state_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    pieces = {"cut": content[: len(content) // 2], "flip": content, "empty": b""}
+    if damage == "gone":
+        run.state_file.unlink()
+    else:
+        run.state_file.write_bytes(pieces[damage])
+    assert loaded(run, model) == 1
+    errors = capfd.readouterr().err
+    if damage != "gone":
+        assert "state.npz is damaged" in errors
+        assert "The state before it, of step 1, is used." in errors
+        run.previous_state_file.write_bytes(b"PK")
+        with pytest.raises(ValueError, match=r"No state before it .* another --out"):
+            load_newest(run, model)
+
+
+@pytest.fixture
+def limited():
+    """Bytes after which every file is full, as a disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_at_any_byte(tmp_path, model, limited):
+    run = Run(tmp_path)
+    save(run, model, 1)
+    rows = [{"epoch": i, "loss": i / 3} for i in range(99)]
+    run.write_history(rows)
+    files.write_json(run.result_file, {"rows": rows})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    writers = {
+        run.state_file: lambda: save_state(
+            run.state_file, model, progress(2), run.previous_state_file
+        ),
+        run.history_file: lambda: run.write_history([*rows, {"epoch": 99}]),
+        run.result_file: lambda: files.write_json(run.result_file, {"rows": rows * 2}),
+    }
+    points = 0
+    for path, write in writers.items():
+        size = len(before[path.name])
+        for limit in sorted({0, 1, size - 1, *range(0, size, max(1, size // 30))}):
+            limited(limit)
+            with pytest.raises(OSError, match=f"{path.name} cannot be written .* is whole") as full:
+                write()
+            limited(resource.RLIM_INFINITY)
+            points += 1
+            assert full.value.errno == errno.EFBIG
+            assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert points > 90
+    assert loaded(run, model) == 1
+
+
+def test_room_for_weights_is_asked_for_before(tmp_path, model, monkeypatch):
+    """HDF5 itself ends with a segmentation fault where a disk is full."""
+    path = tmp_path / "w.weights.h5"
+    h5.save_weights(model, path)
+    before = path.read_bytes()
+    needed = len(before)
+    usage = dataclasses.make_dataclass("Usage", ["free"])
+    monkeypatch.setattr(h5.shutil, "disk_usage", lambda folder: usage(needed))
+    monkeypatch.setattr(model, "save_weights", None)  # must not be called
+    with pytest.raises(OSError, match=r"cannot be written \(No space left") as full:
+        h5.save_weights(model, path)
+    assert full.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_gone_or_read_only(tmp_path, model, monkeypatch):
+    run = Run(tmp_path / "run")
+    with pytest.raises(OSError, match=r"state.npz cannot be written \(No such file"):
+        save(run, model, 1)
+    run.folder.mkdir()
+    save(run, model, 1)
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", read_only)
+        with pytest.raises(OSError, match=r"cannot be written \(Read-only file system\)"):
+            save(run, model, 2)
+    assert loaded(run, model) == 1
+    assert sorted(p.name for p in run.folder.iterdir()) == ["state.npz"]
+
+
+def test_a_run_whose_folder_is_deleted_goes_on(tmp_path, capfd):
+    run = Run.create(tmp_path / "run", CONFIG)
+    with run.alone():
+        shutil.rmtree(run.folder)
+        run.ensure()
+        assert "run was deleted while it was trained in" in capfd.readouterr().err
+        assert run.config() == CONFIG
+        run.ensure()
+        assert not capfd.readouterr().err
+
+
+HOLDER = """
+import sys, time
+sys.path.insert(0, {root!r})
+from mixer_tf.lock import only_one
+with only_one({folder!r}):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_a_folder(tmp_path, capfd):
+    run = Run.create(tmp_path / "run", CONFIG)
+    code = HOLDER.format(root=str(ROOT), folder=str(run.folder))
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "in\n"
+    with pytest.raises(ValueError, match=f"in use by process {holder.pid}; .* another --out"):
+        only_one(run.folder).__enter__()
+    holder.kill()
+    holder.communicate()
+    assert (run.folder / ".lock").exists()  # left by the one that was killed
+    with run.alone():
+        pass
+    assert sorted(p.name for p in run.folder.iterdir()) == ["config.json"]
+
+
+def test_a_run_killed_as_it_began_is_no_obstacle(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".lock").write_text("1\n")
+    (folder / ".writing-1-config.json").write_text("{")
+    run = Run.create(folder, CONFIG)
+    with run.alone():
+        assert sorted(p.name for p in folder.iterdir()) == [".lock", "config.json"]
+    assert run.config() == CONFIG
+
+
+def test_killed_and_resumed_is_identical():
+    """The whole of it once; `python benchmarks/kills.py` does it 50 times."""
+    command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "1", "--epochs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1].startswith("1 of 1 runs identical"), done.stdout
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path, model):
+    from mixer_tf.state import SaveState
+
+    saver = SaveState(Run(tmp_path), 10, [], lambda: 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    saver.on_train_begin()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)  # the first is kept for the end of the step
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        saver.restore_signal()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_format_of_another_time_names_its_version(tmp_path, capfd):
+    run = Run.create(tmp_path / "run", CONFIG)
+    values = json.loads(run.config_file.read_text())
+    del values["version"]  # as version 0.1.0 first wrote it
+    run.config_file.write_text(json.dumps(values))
+    assert Run.open(run.folder).config() == CONFIG
+    run.config_file.write_text(json.dumps({**values, "format": 7, "version": "3.2.1"}))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", str(run.folder)])
+    assert stopped.value.code == 2
+    assert "of format 7, written by mixer_tf 3.2.1; this is" in capfd.readouterr().err
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+NAMES = [f.name for f in dataclasses.fields(RunConfig)]
+INNER = [f.name for f in dataclasses.fields(MixerConfig)]
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(data=st.data())
+def test_any_config_is_a_run_of_bounded_size_or_one_line(tmp_path_factory, data):
+    run = Run(tmp_path_factory.mktemp("config"))
+    values = {"format": 1, **json.loads(json.dumps(dataclasses.asdict(CONFIG)))}
+    for name in data.draw(st.lists(st.sampled_from(NAMES), max_size=2)):
+        values[name] = data.draw(PLAIN)
+    if isinstance(values["model"], dict):
+        for name in data.draw(st.lists(st.sampled_from(INNER), max_size=3)):
+            values["model"][name] = data.draw(st.integers(1, 10**12) | PLAIN)
+    run.config_file.write_text(json.dumps(values))
+    try:
+        config = run.config()
+    except ValueError as error:
+        lines = str(error).splitlines()
+        assert len(lines) == 1, error  # noqa: PT017
+        return
+    if isinstance(config.model, MixerConfig):
+        assert config.model.count_weights(config.input_shape, config.num_classes) <= 10**10
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), drop=st.booleans())
+def test_any_damage_of_a_state_is_one_line(tmp_path_factory, model, place, byte, drop):
+    run = Run(tmp_path_factory.mktemp("state"))
+    save(run, model, 1)
+    content = bytearray(run.state_file.read_bytes())
+    at = int(place * len(content))
+    content[at : at + 1] = b"" if drop else bytes([byte])
+    run.state_file.write_bytes(content)
+    try:
+        assert load_state(run.state_file, model)["step"] == 1
+    except ValueError as error:
+        lines = str(error).splitlines()
+        assert len(lines) == 1, error  # noqa: PT017
+    else:
+        assert all((np.asarray(v) == 1).all() for v in model.trainable_variables)
