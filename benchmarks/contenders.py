@@ -20,12 +20,12 @@ import numpy as np
 
 def ours(model, batch, precision):
     """The step that `train` takes: its own choice of blocks, precision and compilation."""
-    from mixer_tf import fused, runtime
+    from mixer_tf import fused_blocks, runtime
 
     chosen = runtime.choose(precision)
     built = _build(model)
     if chosen.fuses_blocks:
-        fused.fuse_blocks(built, chosen.products)
+        fused_blocks.fuse_blocks(built, chosen.products)
     return _keras_step(built, model, batch, jit=not chosen.fuses_blocks)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from mixer_tf import fused, runtime, zoo
+from mixer_tf import fused_blocks, runtime, zoo
 from mixer_tf.figures.style import line, marker, save
 from mixer_tf.train import versions
 from mixer_tf.variants import MixerConfig
@@ -66,7 +66,7 @@ def training_step(config, side, batch, chosen):
     model = zoo.build(config, (side, side, 3), 10)
     macs = zoo.count_macs(model) * batch
     if chosen.fuses_blocks:
-        fused.fuse_blocks(model, chosen.products)
+        fused_blocks.fuse_blocks(model, chosen.products)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile("adamw", loss, jit_compile=not chosen.fuses_blocks)
     model.make_train_function()

@@ -38,7 +38,7 @@ class Runtime:
 
     @property
     def fuses_blocks(self):
-        """Whether Mixer blocks are trained by `mixer_tf.fused`: one CPU, TensorFlow, float32."""
+        """Whether Mixers are trained in `fused_blocks`: one CPU, TensorFlow, float32."""
         plain = stack.KERAS_3 and self.accelerator == "cpu" and self.strategy is None
         return plain and self.backend == "tensorflow" and self.precision == "float32"
 

@@ -193,11 +193,11 @@ class _Trainer:
         """Compute blocks the fast way where there is one for this model; says whether."""
         if not self.runtime.fuses_blocks or self.recipe.recompute:
             return False
-        from mixer_tf import fused  # TensorFlow's alone
+        from mixer_tf import fused_blocks  # TensorFlow's alone
 
-        if fused.why_not(self.model):
+        if fused_blocks.why_not(self.model):
             return False
-        fused.fuse_blocks(self.model, self.runtime.products)
+        fused_blocks.fuse_blocks(self.model, self.runtime.products)
         return True
 
     def _batches(self, first_step):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from mixer_tf import fused
+    from mixer_tf import fused_blocks
 
 CONFIG = {
     "num_blocks": 3,
@@ -73,7 +73,7 @@ def images():
 @pytest.mark.parametrize("depth", [0.0, 0.5])
 def test_values_and_gradients_are_the_blocks_own(images, depth):
     plain, quick = pair(stochastic_depth=depth)
-    fused.fuse_blocks(quick)
+    fused_blocks.fuse_blocks(quick)
     logits, gradients = values_and_gradients(plain, images)
     fused_logits, fused_gradients = values_and_gradients(quick, images)
     assert relative(fused_logits, logits) < 1e-5
@@ -82,7 +82,7 @@ def test_values_and_gradients_are_the_blocks_own(images, depth):
 
 def test_bfloat16_rounds_operands_and_nothing_else(images):
     plain, quick = pair()
-    fused.fuse_blocks(quick, "bfloat16")
+    fused_blocks.fuse_blocks(quick, "bfloat16")
     logits, gradients = values_and_gradients(plain, images)
     fused_logits, fused_gradients = values_and_gradients(quick, images)
     # bfloat16 has 8 bits: each rounding is off by up to 0.4 %, and a result by a few of them.
@@ -95,7 +95,7 @@ def test_bfloat16_rounds_operands_and_nothing_else(images):
 
 def test_trains_with_fit_and_any_batch_size(images):
     plain, quick = pair()
-    fused.fuse_blocks(quick)
+    fused_blocks.fuse_blocks(quick)
     labels = np.eye(5, dtype="float32")[[0, 1, 2, 3, 4, 0]]
     losses = []
     for model in (plain, quick):
@@ -113,13 +113,13 @@ def test_trains_with_fit_and_any_batch_size(images):
 def test_says_what_it_cannot_fuse(changes, reason):
     model = mixer_tf.build(mixer_tf.MixerConfig(**{**CONFIG, **changes}), (8, 12, 3), 5)
     with pytest.raises(ValueError, match=reason):
-        fused.fuse_blocks(model)
+        fused_blocks.fuse_blocks(model)
 
 
 def test_other_models_and_policies_stay_as_they_are():
-    assert "no Mixer" in fused.why_not(mixer_tf.build("resnet20", (8, 8, 3), 5))
+    assert "no Mixer" in fused_blocks.why_not(mixer_tf.build("resnet20", (8, 8, 3), 5))
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
     try:
-        assert "bfloat16" in fused.why_not(pair()[0])
+        assert "bfloat16" in fused_blocks.why_not(pair()[0])
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
