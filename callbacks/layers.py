@@ -44,7 +44,7 @@ def _search(model, name):
 def _weights(model, path):
     """Arrays of a layer; a model that has none yet is refused."""
     layer = find_layer(model, path)
-    if not model.built and not layer.get_weights():
+    if not model.built and not layer.built:
         raise ValueError(
             f"The layer {path!r} has no weights yet; call the model on one batch before fit, or "
             "give it a keras.Input."

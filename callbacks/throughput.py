@@ -67,6 +67,7 @@ def _learning_rate(optimizer):
     rate = getattr(optimizer, "learning_rate", None)
     if callable(rate) and not hasattr(rate, "shape"):  # a schedule
         rate = rate(optimizer.iterations)
+    rate = rate.numpy() if hasattr(rate, "numpy") else rate  # mirrored ones know no other way
     return None if rate is None else float(np.asarray(rate))
 
 

@@ -13,7 +13,7 @@ import warnings
 import keras
 import numpy as np
 
-from mixer_tf import files
+from mixer_tf import files, stack
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.repvgg import fuse, has_branches
 
@@ -40,6 +40,7 @@ def export(model, path, form, precision="float32", examples=None):
         ValueError: the format or precision is unknown or does not go together,
             `path` exists, Keras runs on another backend, or a package is missing.
     """
+    stack.only_keras_3("export")
     path = pathlib.Path(path)
     if form not in FORMATS:
         raise ValueError(f"There is no format {form!r}; there are: {', '.join(FORMATS)}.")

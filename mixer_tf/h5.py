@@ -27,7 +27,8 @@ def save_weights(model, path):
     variables = list(model.variables)
     if getattr(model, "optimizer", None) is not None:
         variables += stack.optimizer_variables(model.optimizer)
-    needed = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables)
+    kinds = [np.dtype(getattr(v.dtype, "as_numpy_dtype", v.dtype)) for v in variables]
+    needed = sum(int(np.prod(v.shape)) * k.itemsize for v, k in zip(variables, kinds))
     with files.replacing(path) as beside:
         # Asked before, because HDF5 takes the whole process down where a disk is full.
         if shutil.disk_usage(beside.parent).free < needed + 8192 * len(variables) + (1 << 20):

@@ -85,10 +85,7 @@ def join():
     cluster = from_environment(backend)
     if cluster is None:
         return None
-    if not stack.KERAS_3:
-        raise ValueError(
-            f"Keras {keras.__version__} trains on one host here; unset TF_CONFIG, or use Keras 3."
-        )
+    stack.only_keras_3("training on several hosts")
     seconds = float(os.environ.get("MIXER_TF_WAIT", "45"))
     cluster.meet(seconds, f"Keras {keras.__version__} on {backend}")
     late = f"the workers met, but {backend} did not connect all of them; is a port closed?"

@@ -45,6 +45,15 @@ def check(recipe):
         )
 
 
+def only_keras_3(what):
+    """Refuse, under Keras 2.15, something that it does not do here (ValueError)."""
+    if not KERAS_3:
+        raise ValueError(
+            f"Keras {keras.__version__} does no {what} here; use Keras 3, the environment of "
+            "requirements.txt."
+        )
+
+
 def addons_optimizer(name, schedule, weight_decay, undecayed, clip_norm):
     """An optimizer of tensorflow-addons, None where it is Keras's own that is meant.
 

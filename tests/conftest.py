@@ -20,7 +20,7 @@ def _fresh_policy():
     yield
     import keras
 
-    keras.mixed_precision.set_dtype_policy("float32")
+    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(scope="session")
