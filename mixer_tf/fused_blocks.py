@@ -43,7 +43,7 @@ def fuse_blocks(model, products="float32"):
         block.call = _fused_call(block, dtype)
     for layer in model.layers:
         if layer.name == "pre_head_layer_norm":
-            layer.call = _one_pass(layer.call)
+            layer.call = _fused_norm(layer)
 
 
 def why_not(model):
@@ -84,6 +84,16 @@ def _fused_stem(stem):
         weights = (tf.convert_to_tensor(v.value) for v in (stem.kernel, stem.bias))
         tokens = project(*weights)
         return tf.reshape(tokens, [-1, rows, columns, stem.filters])  # [B, h, w, C]
+
+    return call
+
+
+def _fused_norm(norm):
+    """A LayerNormalization in one pass. Its weights are arguments: a step may bring its own."""
+
+    def call(x):
+        weights = (tf.convert_to_tensor(v.value) for v in (norm.gamma, norm.beta))
+        return _norm(x, *weights, norm.epsilon)
 
     return call
 
@@ -231,6 +241,11 @@ def _rounded(x, dtype):
     bits = tf.bitcast(x, tf.uint32) + tf.constant(0x8000, tf.uint32)
     upper = tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32))
     return tf.bitcast(tf.cast(upper, tf.uint16), tf.bfloat16)
+
+
+@_one_pass
+def _norm(x, gain, shift, epsilon):
+    return _normalize(x, epsilon)[0] * gain + shift
 
 
 @_one_pass

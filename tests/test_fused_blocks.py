@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mixer_tf
+from mixer_tf.sam import sharpen
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="fused blocks are TensorFlow's"
@@ -105,6 +106,21 @@ def test_trains_with_fit_and_any_batch_size(images):
         model.fit(images, labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
         losses.append(model.evaluate(images, labels, verbose=0))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_sharp_step_is_the_same(images):
+    """Its second pass has weights of its own, which no compiled part may take from the first."""
+    plain, quick = pair()
+    fused_blocks.fuse_blocks(quick)
+    labels = np.eye(5, dtype="float32")[[0, 1, 2, 3, 4, 0]]
+    for model in (plain, quick):
+        sharpen(model, 0.5)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
+        for _ in range(2):
+            model.train_on_batch(images, labels)
+    for mine, right in zip(quick.trainable_variables, plain.trainable_variables):
+        np.testing.assert_allclose(mine, right, atol=2e-5, rtol=1e-4, err_msg=right.path)
 
 
 @pytest.mark.parametrize(
