@@ -13,6 +13,7 @@ import click
 
 from mixer_tf import zoo
 from mixer_tf.cluster import TRY_AGAIN, WorkerLost
+from mixer_tf.report import printable
 from mixer_tf.version import __version__
 
 
@@ -66,7 +67,7 @@ def _silence():
 
 def _stop(message, code):
     # A message of several lines would hide which of them matters.
-    print("mixer_tf: " + " ".join(message.split()), file=sys.stderr)
+    print("mixer_tf: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)
 
 
@@ -303,7 +304,7 @@ def predict(run, pictures, top, as_json):
     names = opened.config().class_names
     _load_backend()
     from mixer_tf import predict as predicting
-    from mixer_tf.report import Report, printable
+    from mixer_tf.report import Report
 
     report = Report()
     answers = predicting.predict(opened.model(), names, pictures, top, report)
@@ -483,6 +484,6 @@ def _report(result, out):
         f"{result['model']} on {result['data']}: test accuracy "
         f"{100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} %, "
         f"{result['train_seconds']:.0f} s\n"
-        f"run: {out}\n"
+        f"run: {printable(str(out))}\n"
         f"curves and filters: tensorboard --logdir {out} --samples_per_plugin images=200"
     )
