@@ -7,7 +7,9 @@ Keras on JAX alike. Source of the format: TensorBoard's `summary.proto` and the
 image and scalar plugins' metadata.
 """
 
+import gc
 import io
+import itertools
 import os
 import pathlib
 import socket
@@ -17,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 _files = {}  # folder -> the event file that this process appends to
+_pictures = itertools.count(1)
 
 
 def check_folder(log_dir):
@@ -56,6 +59,10 @@ def write_image(log_dir, tag, image, step, description=""):
     height, width, _ = image.shape
     strings = [str(width).encode(), str(height).encode(), png.getvalue()]
     _append(log_dir, step, {tag: ("images", _tensor(strings=strings), description)})
+    if next(_pictures) % 20 == 0:
+        # A figure is a circle of objects, 1 to 2 MB, and Python looks for circles the more rarely
+        # the more objects there are; beside TensorFlow's, memory would grow with every epoch.
+        gc.collect()
 
 
 def write_scalars(log_dir, values, step):
