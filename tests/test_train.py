@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf import MixerConfig, Run
+from mixer_tf import MixerConfig, Run, h5
 from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Recipe
@@ -153,6 +153,28 @@ def test_stopped_and_resumed_equals_undisturbed(straight, tmp_path, step):
     assert resumed["test_loss"] == result["test_loss"]
     assert Run.open(tmp_path / "run").history()["epoch"] == [0, 1, 2]
     assert resume(tmp_path / "run", data, quiet=True) == resumed  # ended: nothing more to do
+
+
+def test_a_disk_that_fills_up_and_is_emptied_equals_undisturbed(straight, tmp_path, monkeypatch):
+    """From the second epoch on there is no room: the run ends, and goes on afterwards."""
+    out, data, _ = straight
+    no_room = dataclasses.make_dataclass("Usage", ["free"])(0)
+
+    class Fill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                full.setattr(h5.shutil, "disk_usage", lambda folder: no_room)
+
+    options = {"seed": 5, "quiet": True, "callbacks": lambda run: [Fill()]}
+    with (
+        monkeypatch.context() as full,
+        pytest.raises(OSError, match=r"last.weights.h5 cannot be written \(No space left"),
+    ):
+        train(SMALL, data, RECIPE, tmp_path / "run", **options)
+    assert Run.open(tmp_path / "run").history()["epoch"] == [0]
+    resume(tmp_path / "run", data, quiet=True)
+    assert_same(weights(out), weights(tmp_path / "run"))
+    assert_same(weights(out, "best"), weights(tmp_path / "run", "best"))
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
