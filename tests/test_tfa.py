@@ -27,9 +27,9 @@ OTHER = os.environ.get("MIXER_TF_OTHER_PYTHON")  # where the other stack is inst
 addons = pytest.mark.skipif(stack.KERAS_3, reason="for TensorFlow 2.15 with tensorflow-addons")
 
 
-def assert_read(before, after):
-    assert before > 0.1
-    assert after < 1e-5
+def assert_read(without, loaded):
+    assert without > 0.1
+    assert loaded < 1e-5
 
 
 def test_weights_of_the_other_keras_give_its_logits():
