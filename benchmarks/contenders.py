@@ -20,13 +20,15 @@ import numpy as np
 
 def ours(model, batch, precision):
     """The step that `train` takes: its own choice of blocks, precision and compilation."""
-    from mixer_tf import fused_blocks, runtime
+    from mixer_tf import MODELS, cpu_step, runtime
+    from mixer_tf.recipe import Recipe
 
+    recipe = Recipe(batch_size=batch)
+    cpu_step.one_thread_each(model, MODELS[model].input_shape, recipe, precision)
     chosen = runtime.choose(precision)
     built = _build(model)
-    if chosen.fuses_blocks:
-        fused_blocks.fuse_blocks(built, chosen.products)
-    return _keras_step(built, model, batch, jit=not chosen.fuses_blocks)
+    fused = cpu_step.prepare(built, recipe, chosen)
+    return _keras_step(built, model, batch, jit=not fused)
 
 
 def layers(model, batch, precision, jit=True):

@@ -23,8 +23,9 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from mixer_tf import fused_blocks, runtime, zoo
+from mixer_tf import cpu_step, runtime, zoo
 from mixer_tf.figures.style import line, marker, save
+from mixer_tf.recipe import Recipe
 from mixer_tf.train import versions
 from mixer_tf.variants import MixerConfig
 
@@ -65,10 +66,9 @@ def training_step(config, side, batch, chosen):
     keras.backend.clear_session()
     model = zoo.build(config, (side, side, 3), 10)
     macs = zoo.count_macs(model) * batch
-    if chosen.fuses_blocks:
-        fused_blocks.fuse_blocks(model, chosen.products)
+    fused = cpu_step.prepare(model, Recipe(batch_size=batch), chosen)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile("adamw", loss, jit_compile=not chosen.fuses_blocks)
+    model.compile("adamw", loss, jit_compile=not fused)
     model.make_train_function()
     draws = np.random.default_rng(0)
     images = tf.constant(draws.uniform(0, 255, (batch, side, side, 3)).astype("float32"))

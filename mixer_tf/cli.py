@@ -217,9 +217,9 @@ def train(model, **flags):
     with _resumable(out):
         if flags["resume"]:
             kept = {name: options[name] for name in ("callbacks", "save_every")}
-            result = trainer.resume(out, data, **kept)
+            result = trainer.resume(out, data, own_process=True, **kept)
         else:
-            result = trainer.train(model, data, recipe, out, **options)
+            result = trainer.train(model, data, recipe, out, own_process=True, **options)
     if _is_chief():
         _report(result, out)
 
@@ -455,7 +455,7 @@ def _tensorboard(run, data):
     import callbacks
     from mixer_tf.recipe import Recipe
     from mixer_tf.subject import sample
-    from mixer_tf.variants import VARIANTS
+    from mixer_tf.variants import find_mixer
 
     config, folder = run.config(), run.folder
     images, labels = sample(data.test, config.input_shape[:2])
@@ -466,8 +466,7 @@ def _tensorboard(run, data):
         callbacks.Throughput(folder, Recipe.from_dict(config.recipe).part_size),
         callbacks.Confusion(folder, images, labels, data.class_names),
     ]
-    is_mixer = not isinstance(config.model, str) or config.model in VARIANTS
-    return [*shown, callbacks.TokenMixing(folder)] if is_mixer else shown
+    return [*shown, callbacks.TokenMixing(folder)] if find_mixer(config.model) else shown
 
 
 def _free(path):

@@ -11,7 +11,7 @@ from mixer_tf.mixer import build_mixer
 from mixer_tf.resizing import resize
 from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
-from mixer_tf.variants import VARIANTS, MixerConfig
+from mixer_tf.variants import find_mixer
 
 _TOKENS = "MixerBlock_0/token_mixing/Dense_0/kernel"  # its shape is (tokens, tokens_mlp_dim)
 
@@ -57,7 +57,7 @@ def adapted(model, input_shape, source):
     Raises:
         ValueError: `model` is no Mixer, or the source cannot be read.
     """
-    config = model if isinstance(model, MixerConfig) else VARIANTS.get(model)
+    config = find_mixer(model)
     if config is None:
         raise ValueError(f"{model} is no Mixer; weights to begin with exist for Mixers only.")
     with open_source(source) as weights:

@@ -52,12 +52,19 @@ def why_not(model):
         config = stages.config_of(model)
     except ValueError as error:
         return str(error)
+    policies = {layer.compute_dtype for layer in stages.blocks(model)}
+    if policies != {"float32"}:
+        return f"its policy computes in {', '.join(policies)}"
+    return why_not_config(config)
+
+
+def why_not_config(config):
+    """The same of a `MixerConfig`, before a model is built."""
     if config.dropout:
         return f"dropout is {config.dropout}, it would need its masks kept"
     if config.activation != "gelu_tanh":
         return f"the activation is {config.activation!r}, not gelu_tanh"
-    policies = {layer.compute_dtype for layer in stages.blocks(model)}
-    return "" if policies == {"float32"} else f"its policy computes in {', '.join(policies)}"
+    return ""
 
 
 def _fused_stem(stem):

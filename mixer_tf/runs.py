@@ -21,7 +21,7 @@ import sys
 
 from mixer_tf import files, zoo
 from mixer_tf.lock import only_one
-from mixer_tf.variants import VARIANTS, MixerConfig
+from mixer_tf.variants import MixerConfig, find_mixer
 from mixer_tf.version import __version__
 
 FORMAT = 1
@@ -66,10 +66,9 @@ class RunConfig:
         if type(self.seed) is not int or any(type(n) is not int for n in self.input_shape):
             raise TypeError("a number is no whole number")
         height, width, channels = self.input_shape
-        config = self.model
-        if not isinstance(config, MixerConfig):
-            zoo.find(config)
-            config = VARIANTS.get(config)
+        config = find_mixer(self.model)
+        if config is None:
+            zoo.find(self.model)
         sizes = {"pixels": max(self.input_shape), "classes": self.num_classes}
         if config is not None:
             weights = config.count_weights(self.input_shape, self.num_classes)

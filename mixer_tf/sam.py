@@ -7,6 +7,8 @@ show that it helps Mixers most of all.
 
 import keras
 
+from mixer_tf.step_metrics import measure
+
 
 def sharpen(model, radius):
     """Let a model's training step use the gradient at the worst weights nearby.
@@ -43,13 +45,6 @@ def _perturbed(values, gradients, radius):
     return [ops.where(ops.isfinite(norm), m, v) for m, v in zip(moved, values)]
 
 
-def _measure(model, x, y, y_pred, sample_weight, loss):
-    """Update the metrics of a step and return them."""
-    tracker = next(metric for metric in model.metrics if metric.name == "loss")
-    tracker.update_state(loss, sample_weight=keras.ops.shape(y_pred)[0])
-    return model.compute_metrics(x, y, y_pred, sample_weight)
-
-
 def _tensorflow_step(model, radius):
     import tensorflow as tf
 
@@ -73,7 +68,7 @@ def _tensorflow_step(model, radius):
             _, scaled = loss_of(prediction)
         model.optimizer.apply_gradients(zip(tape.gradient(scaled, moved), weights))
         loss *= tf.distribute.get_strategy().num_replicas_in_sync  # Keras shares it among them
-        return _measure(model, x, y, y_pred, sample_weight, loss)
+        return measure(model, x, y, y_pred, sample_weight, loss)
 
     return train_step
 
@@ -95,7 +90,7 @@ def _jax_step(model, radius):
         sharp, _ = at(_perturbed(weights, gradients, radius))
         weights, optimizer = model.optimizer.stateless_apply(optimizer, sharp, weights)
         with keras.StatelessScope(list(zip(model.metrics_variables, metrics))) as scope:
-            logs = _measure(model, x, y, y_pred, sample_weight, loss)
+            logs = measure(model, x, y, y_pred, sample_weight, loss)
         metrics = [scope.get_current_value(v) for v in model.metrics_variables]
         return logs, (weights, new_others, optimizer, metrics)
 

@@ -10,7 +10,7 @@ import zlib
 import keras
 import numpy as np
 
-from mixer_tf import batch_size, files, finetune, h5, hosts, runtime, stack, zoo
+from mixer_tf import batch_size, cpu_step, files, finetune, h5, hosts, runtime, stack, zoo
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
@@ -40,6 +40,7 @@ def train(
     command="",
     callbacks=lambda run: [],
     save_every=0,
+    own_process=False,
     quiet=False,
 ):
     """Train a model and write everything about it into a folder.
@@ -60,6 +61,8 @@ def train(
         command: that makes the run again, for the record.
         callbacks: function of the `Run`, gives further Keras callbacks.
         save_every: steps after which the state is saved, beside that of each epoch.
+        own_process: nothing else computes in this process: TensorFlow's threads may
+            be set for the training alone, see `cpu_step`.
         quiet: no progress bar.
 
     Returns:
@@ -88,19 +91,19 @@ def train(
         pretrained=str(pretrained),
     )
     # before a folder is made: what does not fit, shows here
-    trainer = _Trainer(config, data, quiet, bool(pretrained), save_every)
+    trainer = _Trainer(config, data, quiet, bool(pretrained), save_every, own_process)
     run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
     return trainer.fit(run, callbacks)
 
 
 @hosts.losing_workers()
-def resume(out, data, *, callbacks=lambda run: [], save_every=0, quiet=False):
+def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=False, quiet=False):
     """Go on with a run that was stopped, to the same end as if it never had been.
 
     Args:
         out: folder of the run.
         data: the `Data` it began with.
-        callbacks, save_every, quiet: as for `train`.
+        callbacks, save_every, own_process, quiet: as for `train`.
 
     Returns:
         The dict that `result.json` holds; at once where the run had ended.
@@ -119,7 +122,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, quiet=False):
             f"given has {len(data.class_names)} others."
         )
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
-    return _Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
+    return _Trainer(config, data, quiet, again, save_every, own_process).fit(run, callbacks)
 
 
 def input_size(model, data):
@@ -139,7 +142,7 @@ def has_convolutions(model):
 class _Trainer:
     """The model, compiled for a run, and its batches."""
 
-    def __init__(self, config, data, quiet, load_pretrained, save_every):
+    def __init__(self, config, data, quiet, load_pretrained, save_every, own_process):
         self.config = config
         self.data = data
         self.load_pretrained = load_pretrained
@@ -147,6 +150,10 @@ class _Trainer:
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
         stack.check(self.recipe)
+        if own_process:
+            cpu_step.one_thread_each(
+                config.model, config.input_shape, self.recipe, config.precision
+            )
         self.runtime = runtime.choose(config.precision)
         if self.runtime.hosts:
             self.runtime.hosts.agree(self._terms())
@@ -157,7 +164,7 @@ class _Trainer:
         with self.runtime.scope():
             self.model = config.build()
             optimizer = self._prepare()
-            self.fused = self._fuse_blocks()
+            self.fused = cpu_step.prepare(self.model, self.recipe, self.runtime)
             self.model.compile(
                 optimizer=optimizer,
                 loss=make_loss(self.recipe),
@@ -188,17 +195,6 @@ class _Trainer:
         if recipe.layer_decay < 1:
             rates = finetune.layer_rates(model, recipe.layer_decay)
         return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
-
-    def _fuse_blocks(self):
-        """Compute blocks the fast way where there is one for this model; says whether."""
-        if not self.runtime.fuses_blocks or self.recipe.recompute:
-            return False
-        from mixer_tf import fused_blocks  # TensorFlow's alone
-
-        if fused_blocks.why_not(self.model):
-            return False
-        fused_blocks.fuse_blocks(self.model, self.runtime.products)
-        return True
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe

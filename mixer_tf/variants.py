@@ -149,3 +149,8 @@ RELATIVES = {
     "resmlp_12": RelativeConfig("resmlp", 12, 384),
     "gmlp_s16": RelativeConfig("gmlp", 30, 256),
 }
+
+
+def find_mixer(model):
+    """The `MixerConfig` of a name in `VARIANTS`, or of one given as it is; None of other models."""
+    return model if isinstance(model, MixerConfig) else VARIANTS.get(model)

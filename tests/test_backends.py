@@ -9,6 +9,8 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).parent
+# What is compiled runs once or twice here: compiling it well is what takes the time.
+SLOW_CODE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 CHOSEN = [
     "test_layers.py",
     "test_mixer.py::test_logits_equal_numpy",
@@ -24,7 +26,7 @@ def test_on_jax():
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *CHOSEN],
         cwd=HERE,
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": SLOW_CODE_SOON},
         capture_output=True,
         text=True,
         timeout=600,

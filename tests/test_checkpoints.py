@@ -61,11 +61,13 @@ def refused(model, path, *words, **options):
     return message
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_logits_equal_the_reference_and_bytes_survive_the_round_trip(backend):
+@pytest.mark.parametrize(
+    ("backend", "names"),
+    [("tensorflow", ["mixer_b16", "mixer_rows"]), ("jax", ["mixer_s32", "mixer_rows"])],
+)
+def test_logits_equal_the_reference_and_bytes_survive_the_round_trip(backend, names):
     if backend == "jax":
         pytest.importorskip("jax")
-    names = ["mixer_s32", "mixer_b16", "mixer_rows"]
     results = json.loads(run_python([HERE / "parity.py", *names], backend).splitlines()[-1])
     assert list(results) == names
     for name, result in results.items():

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from host_worker import MODEL, prepared
+from test_backends import SLOW_CODE_SOON
 from test_cluster import free_ports
 
 from mixer_tf import Run
@@ -109,15 +110,17 @@ def test_four_devices_train_as_one(alone, tmp_path):
 
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
 def test_jax_devices_and_processes_train_as_one(tmp_path):
-    flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    devices = f"{SLOW_CODE_SOON} --xla_force_host_platform_device_count=2"
+    flags = {"KERAS_BACKEND": "jax", "XLA_FLAGS": devices}
     ((code, errors),) = launch(tmp_path, [flags], "devices", "1", "2")
     assert code == 0, errors
     one = columns(tmp_path / "1")
     np.testing.assert_allclose(columns(tmp_path / "2"), one, rtol=0, atol=1e-5)
 
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    names = ("KERAS_BACKEND", "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    environments = [dict(zip(names, ("jax", address, "2", str(i)))) for i in range(2)]
+    flags["XLA_FLAGS"] = SLOW_CODE_SOON
+    flags |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    environments = [{**flags, "JAX_PROCESS_ID": str(i)} for i in range(2)]
     ended = launch(tmp_path, environments, "die")
     assert [code for code, _ in ended] == [75, -9], ended
     assert "start all of them again with --resume" in ended[0][1].splitlines()[-1]

@@ -1,0 +1,67 @@
+"""Which training step is the fastest for a model on a CPU with TensorFlow.
+
+A Mixer's blocks are fused (`fused_blocks`), and its batches computed in parts
+(`split_batch`), as far as either is possible.
+"""
+
+import keras
+
+from mixer_tf import hosts, variants
+
+
+def one_thread_each(model, input_shape, recipe, precision="auto"):
+    """In a process that trains this one model: set TensorFlow's threads for it.
+
+    Args:
+        model: a name in `MODELS`, or a `MixerConfig`.
+        input_shape: `(height, width, channels)` that it sees.
+        recipe: the `Recipe`.
+        precision: as for `runtime.choose`, which comes after this.
+    """
+    if keras.backend.backend() != "tensorflow" or precision not in ("auto", "float32"):
+        return
+    import tensorflow as tf
+
+    mixer = variants.find_mixer(model)
+    if mixer is None or hosts.join() or tf.config.list_physical_devices("GPU"):
+        return
+    from mixer_tf import fused_blocks, split_batch
+
+    parts = _parts(mixer, input_shape, recipe, split_batch.cores())
+    if parts > 1 and not recipe.recompute and not fused_blocks.why_not_config(mixer):
+        split_batch.one_thread_each()
+
+
+def prepare(model, recipe, runtime):
+    """Make the step of a model the fastest one, before it is compiled.
+
+    Args:
+        model: a `keras.Model`, as the recipe wants it.
+        recipe: the `Recipe`.
+        runtime: the `Runtime` chosen.
+
+    Returns:
+        Whether anything was changed; `compile` then needs `jit_compile=False`.
+    """
+    if not runtime.fuses_blocks or recipe.recompute:
+        return False
+    from mixer_tf import fused_blocks, split_batch, stages
+
+    if fused_blocks.why_not(model):
+        return False
+    fused_blocks.fuse_blocks(model, runtime.products)
+    at_once = split_batch.at_once()
+    mixer = stages.config_of(model)
+    parts = _parts(mixer, model.input_shape[1:], recipe, at_once)
+    split_batch.split_steps(model, parts, at_once if parts > 1 else 1)
+    return True
+
+
+def _parts(mixer, input_shape, recipe, at_once):
+    """Of a batch; 1 where parts would draw from one random stream, or the step is not Keras's."""
+    from mixer_tf import split_batch
+
+    if mixer.stochastic_depth or mixer.head_dropout or recipe.sam:
+        return 1
+    rows, columns = mixer.token_grid(input_shape)
+    return split_batch.part_count(recipe.part_size, rows * columns, at_once)

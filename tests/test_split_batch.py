@@ -1,0 +1,96 @@
+"""A step taken in parts against the whole one, and what becomes of the parts."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from test_fused_blocks import pair
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="split batches are TensorFlow's"
+)
+if keras.backend.backend() == "tensorflow":
+    from mixer_tf import fused_blocks, split_batch
+
+
+@pytest.mark.parametrize(("parts", "at_once"), [(6, 2), (4, 1)])
+def test_a_step_in_parts_is_the_whole_step(parts, at_once):
+    whole, split = pair()
+    fused_blocks.fuse_blocks(split)
+    split_batch.split_steps(split, parts, at_once)
+    draws = np.random.default_rng(2)
+    images = draws.uniform(0, 255, (12, 8, 12, 3)).astype("float32")
+    labels = np.eye(5, dtype="float32")[draws.integers(0, 5, 12)]
+    for model in (whole, split):
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+        model.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"], jit_compile=False)
+    for _ in range(3):
+        right, mine = (m.train_on_batch(images, labels, return_dict=True) for m in (whole, split))
+        assert mine == pytest.approx(right, rel=1e-5)
+    for mine, right in zip(split.trainable_variables, whole.trainable_variables):
+        np.testing.assert_allclose(mine, right, atol=2e-5, rtol=1e-4, err_msg=right.path)
+    for count in (1, 5, 12):  # whatever is left for the last batch
+        right, mine = (
+            m.evaluate(images[:count], labels[:count], verbose=0, return_dict=True)
+            for m in (whole, split)
+        )
+        assert mine == pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "at_least", "parts"),
+    [
+        (512, 64, 2, 8),  # 64 pictures of 64 tokens
+        (128, 64, 1, 2),
+        (64, 64, 1, 1),  # small enough
+        (64, 64, 2, 2),  # but something for each core
+        (512, 196, 2, 32),  # 16 of 196: no larger divisor is below 4,096 tokens
+        (97, 64, 2, 1),  # a prime number has no parts but single pictures
+        (128, 4, 2, 1),  # too little in a part
+        (100, 64, 2, 2),
+    ],
+)
+def test_number_of_parts(batch, tokens, at_least, parts):
+    assert split_batch.part_count(batch, tokens, at_least) == parts
+
+
+IN_ITS_OWN_PROCESS = """
+import sys
+import numpy as np
+import tensorflow as tf
+from mixer_tf import MixerConfig, Run, load_data, split_batch
+from mixer_tf.recipe import Recipe
+from mixer_tf.train import train
+
+model = MixerConfig(1, 16, 8, 16, (1, 1))  # 8 x 8 tokens
+recipe = Recipe(2, 64, warmup_epochs=1)
+runs = [
+    train(model, load_data("digits"), recipe, f"{sys.argv[1]}/{i}", quiet=True, own_process=True)
+    for i in "ab"
+]
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+assert split_batch.at_once() == split_batch.cores()
+a, b = (Run.open(f"{sys.argv[1]}/{i}").model("last").get_weights() for i in "ab")
+assert all(np.array_equal(x, y) for x, y in zip(a, b))
+print("loss", runs[0]["test_loss"])
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
+def test_a_process_for_one_training_gives_each_core_a_part_and_the_same_weights_twice(
+    tmp_path, digits
+):
+    from mixer_tf import MixerConfig
+    from mixer_tf.recipe import Recipe
+    from mixer_tf.train import train
+
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ITS_OWN_PROCESS, tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    recipe = Recipe(2, 64, warmup_epochs=1)
+    here = train(MixerConfig(1, 16, 8, 16, (1, 1)), digits, recipe, tmp_path / "c", quiet=True)
+    assert float(done.stdout.split()[-1]) == pytest.approx(here["test_loss"], abs=2e-3)
