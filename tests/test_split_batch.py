@@ -32,7 +32,7 @@ def test_a_step_in_parts_is_the_whole_step(parts, at_once):
         assert mine == pytest.approx(right, rel=1e-5)
     for mine, right in zip(split.trainable_variables, whole.trainable_variables):
         np.testing.assert_allclose(mine, right, atol=2e-5, rtol=1e-4, err_msg=right.path)
-    for count in (1, 5, 12):  # whatever is left for the last batch
+    for count in (5, 12):  # whatever is left for the last batch
         right, mine = (
             m.evaluate(images[:count], labels[:count], verbose=0, return_dict=True)
             for m in (whole, split)
