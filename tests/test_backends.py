@@ -15,7 +15,6 @@ CHOSEN = [
     "test_layers.py",
     "test_mixer.py::test_logits_equal_numpy",
     "test_mixer.py::test_logits_are_float32_under_every_policy[mixer-mixed_bfloat16]",
-    "test_batches.py::test_a_batch_is_a_function_of_seed_and_step",
     "test_train.py::test_stopped_and_resumed_equals_undisturbed[3]",
 ]
 
