@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from mixer_tf import cpu_step, runtime, zoo
 from mixer_tf.figures.style import line, marker, save
 from mixer_tf.recipe import Recipe
-from mixer_tf.train import versions
 from mixer_tf.variants import MixerConfig
+from mixer_tf.version import versions
 
 BASE = MixerConfig(4, 128, 64, 512, (4, 4))
 SIDE, BATCH = 32, 64

@@ -180,7 +180,7 @@ def main():
         texts += [f"Left out: {way} ({why})\n" for way, why in missing.items()]
         print(texts[-1 - len(missing)])
     from mixer_tf import runtime  # Keras only now: the contenders had the machine to themselves
-    from mixer_tf.train import versions
+    from mixer_tf.version import versions
 
     about = {"machine": runtime.choose("float32").device, **versions()}
     texts.append(", ".join(f"{name} {value}" for name, value in about.items()) + "\n")

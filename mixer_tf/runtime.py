@@ -83,6 +83,14 @@ class Runtime:
         return "auto"
 
 
+def has_convolutions(model):
+    """Whether patches overlap anywhere: a convolution larger than its stride."""
+    return any(
+        isinstance(layer, keras.layers.Conv2D) and layer.kernel_size > layer.strides
+        for layer in model.layers
+    )
+
+
 def choose(precision="auto", devices="auto"):
     """Look at the machine and choose.
 

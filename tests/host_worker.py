@@ -125,18 +125,19 @@ def take_logical(count):
 
 def watched(training, watch):
     """`train` with one more callback on every host, not on the chief alone."""
+    from mixer_tf.trainer import Trainer
 
     def train(*arguments, **options):
-        run = training._Trainer._run
+        run = Trainer._run
 
         def with_watch(self, step, given, callbacks):
             return run(self, step, given, [*callbacks, watch.callback])
 
-        training._Trainer._run = with_watch
+        Trainer._run = with_watch
         try:
             return training.train(*arguments, quiet=True, **options)
         finally:
-            training._Trainer._run = run
+            Trainer._run = run
 
     return train
 

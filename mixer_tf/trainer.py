@@ -1,0 +1,254 @@
+"""One training, made ready from its config: the model compiled, its batches, its callbacks."""
+
+import contextlib
+import sys
+import time
+import zlib
+
+import keras
+
+from mixer_tf import batch_size, cpu_step, files, finetune, h5, hosts, runtime, stack
+from mixer_tf.batches import EvaluationBatches, TrainingBatches
+from mixer_tf.copies import OnCopy
+from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.guard import LossGuard
+from mixer_tf.optimizers import sum_first
+from mixer_tf.progress import Progress
+from mixer_tf.recipe import Recipe, make_loss, make_optimizer
+from mixer_tf.recompute import recompute_blocks
+from mixer_tf.sam import sharpen
+from mixer_tf.state import KeepWeights, SaveState, load_newest
+from mixer_tf.version import versions
+
+
+class Trainer:
+    """The model, compiled for a run, and its batches."""
+
+    def __init__(self, config, data, quiet, load_pretrained, save_every, own_process):
+        self.config = config
+        self.data = data
+        self.load_pretrained = load_pretrained
+        self.save_every = save_every
+        self.quiet = quiet
+        self.recipe = Recipe.from_dict(config.recipe)
+        stack.check(self.recipe)
+        if own_process:
+            cpu_step.one_thread_each(
+                config.model, config.input_shape, self.recipe, config.precision
+            )
+        self.runtime = runtime.choose(config.precision)
+        if self.runtime.hosts:
+            self.runtime.hosts.agree(self._terms())
+        batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
+        self.steps_per_epoch = self._batches(0).steps_per_epoch
+
+        keras.utils.set_random_seed(config.seed)
+        with self.runtime.scope():
+            self.model = config.build()
+            optimizer = self._prepare()
+            self.fused = cpu_step.prepare(self.model, self.recipe, self.runtime)
+            self.model.compile(
+                optimizer=optimizer,
+                loss=make_loss(self.recipe),
+                weighted_metrics=["accuracy"],  # see `EvaluationBatches`
+                jit_compile=not self.fused
+                and self.runtime.jit_compile(runtime.has_convolutions(self.model)),
+            )
+            if self.runtime.strategy and self.runtime.backend == "tensorflow":
+                sum_first(self.model.optimizer)
+
+    def _prepare(self):
+        """What a recipe asks of the model before it is compiled; gives the optimizer."""
+        recipe, model = self.recipe, self.model
+        if self.load_pretrained:
+            finetune.load(model, self.config.pretrained)
+        if recipe.freeze:
+            finetune.freeze(model, recipe.freeze)
+        if recipe.recompute:
+            recompute_blocks(model)
+        if recipe.accumulate > 1 and self.runtime.replicas > 1:
+            raise ValueError(
+                f"accumulate is {recipe.accumulate}, but Keras cannot accumulate gradients over "
+                f"{self.runtime.replicas} replicas; leave it out, or use one device."
+            )
+        if recipe.sam:
+            sharpen(model, recipe.sam)
+        rates = []
+        if recipe.layer_decay < 1:
+            rates = finetune.layer_rates(model, recipe.layer_decay)
+        return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
+
+    def _batches(self, first_step):
+        config, recipe = self.config, self.recipe
+        return TrainingBatches(
+            self.data.train,
+            config.num_classes,
+            recipe.part_size,
+            recipe.augmentation,
+            config.seed,
+            config.input_shape[:2],
+            first_step,
+            self.runtime.place,
+            recipe.shares,
+        )
+
+    def _terms(self):
+        """What all hosts must have in common."""
+        config, train = self.config, self.data.train
+        names = "/".join(config.class_names).encode()
+        return {
+            "model": str(config.model),
+            "input_shape": list(config.input_shape),
+            "classes": [config.num_classes, zlib.crc32(names)],
+            "pictures": [len(train), zlib.crc32(train.images), zlib.crc32(train.labels)],
+            "seed": config.seed,
+            "precision": config.precision,
+            "pretrained": config.pretrained,
+            "save_every": self.save_every,
+            **config.recipe,
+            **versions(),
+        }
+
+    def fit(self, run, callbacks):
+        """Train from the saved state, or from the start, to the end; then test."""
+        with run.alone() if self.runtime.is_chief else contextlib.nullcontext():
+            if self.runtime.is_chief and self.data.report.summary():
+                files.write_text(run.pictures_file, self.data.report.text())
+            return self._fit(run, callbacks)
+
+    def _fit(self, run, callbacks):
+        several = self.runtime.hosts
+        if not self.quiet and self.runtime.is_chief:
+            about = batch_size.describe(self.recipe, self.runtime.replicas)
+            print(f"{self.config.model_name}: {self.runtime.describe()}; {about}", file=sys.stderr)
+        total = self.recipe.epochs * self.steps_per_epoch
+        while True:
+            progress = {"step": 0, "seconds": 0.0, "history": []}
+            if several:
+                several.agree({})  # before it is read, the chief has written it
+            with self.runtime.scope():
+                if run.states():
+                    progress = load_newest(run, self.model)
+                elif several:
+                    self.model.optimizer.build(self.model.trainable_variables)
+            if several:
+                several.agree({"step in the run directory, which all must see,": progress["step"]})
+            if progress["step"] >= total:
+                break
+            self._fit_part(run, progress, callbacks)
+        with hosts.alone():
+            result = self._finish(run, progress) if self.runtime.is_chief else None
+        return several.tell(result) if several else result
+
+    def _fit_part(self, run, progress, callbacks):
+        """Train up to the end of the run, or of an epoch that was left in its middle."""
+        step, place = progress["step"], self.runtime.place
+        epoch, done = divmod(step, self.steps_per_epoch)
+        options = {
+            "steps_per_epoch": self.steps_per_epoch - done,
+            "initial_epoch": epoch,
+            "epochs": epoch + 1 if done else self.recipe.epochs,
+            "validation_data": EvaluationBatches(
+                self.data.validation,
+                self.config.num_classes,
+                image_size=self.config.input_shape[:2],
+                replicas=self.runtime.replicas,
+                place=place,
+            ),
+        }
+        guard = LossGuard(
+            step,
+            lambda: (
+                f"the last good weights are in {run.folder}"
+                if run.states()
+                else "no epoch had ended, so none are saved"
+            ),
+        )
+        averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
+        if not self.runtime.is_chief:
+            return self._run(step, options, [guard, *averaging])
+        saver = self._saver(run, progress)
+        bar = self._bar(step)
+        ranks = [(row["val_accuracy"], -row["val_loss"]) for row in progress["history"]]
+        best = max(ranks, default=(-1.0, 0.0)) if run.best_file.exists() else (-1.0, 0.0)
+        keeper = KeepWeights(run, best)
+        shown = self._shown(callbacks(run))
+        try:
+            return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown])
+        finally:
+            bar.close()
+            saver.restore_signal()
+
+    def _run(self, step, options, callbacks):
+        several = self.runtime.hosts
+        if several and several.strategy:
+            from mixer_tf import host_training  # TensorFlow's alone
+
+            host_training.fit(
+                self.model, several, self._batches(step), callbacks=callbacks, **options
+            )
+            return
+        batches = stack.endless(self._batches(step))
+        # shuffle: the batches come in the order of their steps
+        with self.runtime.scope():
+            self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)
+
+    def _saver(self, run, progress):
+        started = time.perf_counter()
+        return SaveState(
+            run,
+            self.steps_per_epoch,
+            progress["history"],
+            lambda: progress["seconds"] + time.perf_counter() - started,
+            progress["step"],
+            self.save_every,
+        )
+
+    def _bar(self, step):
+        return Progress(
+            self.config.model_name,
+            self.recipe.part_size,
+            self.steps_per_epoch,
+            self.recipe.epochs,
+            step,
+            self.quiet,
+        )
+
+    def _shown(self, callbacks):
+        """The callbacks as they may look at the model."""
+        if not (self.runtime.hosts and callbacks):
+            return callbacks
+        with hosts.alone():
+            copy = self.config.build()
+            copy.compile(make_optimizer(self.recipe, self.steps_per_epoch), make_loss(self.recipe))
+        return [OnCopy(callbacks, copy)]
+
+    def _finish(self, run, progress):
+        """Test the best weights, write `result.json` and return it."""
+        model = self.config.build()  # as `evaluate` builds it, so that both give the same numbers
+        h5.load_weights(model, run.best_file)
+        test = self.data.test
+        scores = score(predict_logits(model, test, self.config.num_classes), test.labels)
+        rates = sorted(row["images_per_second"] for row in progress["history"])
+        result = {
+            "model": self.config.model_name,
+            "data": self.config.data,
+            "parameters": self.model.count_params(),
+            "epochs": self.recipe.epochs,
+            "seed": self.config.seed,
+            "precision": self.runtime.precision,
+            "products": self.runtime.products if self.fused else self.runtime.precision,
+            "device": self.runtime.device,
+            "input_shape": list(self.config.input_shape),
+            "test_accuracy": scores["accuracy"],
+            "test_standard_error": scores["standard_error"],
+            "test_loss": scores["loss"],
+            "test_pictures": scores["n"],
+            "best_val_accuracy": max(row["val_accuracy"] for row in progress["history"]),
+            "train_seconds": progress["seconds"],
+            "images_per_second": rates[len(rates) // 2],  # the median over epochs
+            "versions": versions(),
+            "command": self.config.command,
+        }
+        files.write_json(run.result_file, result)
+        return result
