@@ -10,6 +10,7 @@ import keras
 from mixer_tf import stack
 from mixer_tf.augment import Augmentation
 from mixer_tf.optimizers import with_rates
+from mixer_tf.report import printable
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
 _UNDECAYED = ["bias", "beta", "gamma"]
@@ -111,7 +112,8 @@ class Recipe:
             augmentation = Augmentation(**values["augmentation"])
             return cls(**{**values, "augmentation": augmentation})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"The recipe is incomplete or damaged ({error}).") from error
+            reason = printable(str(error))  # it may quote a name from a file
+            raise ValueError(f"The recipe is incomplete or damaged ({reason}).") from error
 
 
 RECIPES = {

@@ -21,6 +21,7 @@ import sys
 
 from mixer_tf import files, zoo
 from mixer_tf.lock import only_one
+from mixer_tf.report import printable
 from mixer_tf.variants import MixerConfig, find_mixer
 from mixer_tf.version import __version__
 
@@ -194,7 +195,8 @@ class Run:
             config.check()
             return config
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.config_file} is incomplete or damaged ({error}).") from error
+            reason = printable(str(error))  # it may quote a name from the file
+            raise ValueError(f"{self.config_file} is incomplete or damaged ({reason}).") from error
 
     def model(self, which="best"):
         """The trained model: its best weights on validation data, or its `"last"`."""

@@ -335,6 +335,18 @@ def test_any_config_is_a_run_of_bounded_size_or_one_line(tmp_path_factory, data)
         assert config.model.count_weights(config.input_shape, config.num_classes) <= 10**10
 
 
+@pytest.mark.parametrize("inside", ["recipe", "model", None])
+def test_a_name_that_breaks_lines_does_not_break_the_line(tmp_path, inside):
+    """Found by fuzzing: Python's own error quotes the name as it is."""
+    run = Run(tmp_path)
+    values = {"format": 1, **json.loads(json.dumps(dataclasses.asdict(CONFIG)))}
+    (values[inside] if inside else values)["pre\u2028cis\x1cion\n"] = 1
+    run.config_file.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"damaged .*pre\\u2028cis\\x1cion") as caught:
+        Recipe.from_dict(run.config().recipe)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @settings(max_examples=150, deadline=None, database=None)
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), drop=st.booleans())
 def test_any_damage_of_a_state_is_one_line(tmp_path_factory, model, place, byte, drop):
