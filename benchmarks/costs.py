@@ -52,7 +52,7 @@ INFERENCE = """
 import mixer_tf, numpy as np
 model = mixer_tf.build("mixer_b16")
 for _ in range(3):
-    model.predict(np.zeros((1, 224, 224, 3), "float32"), verbose=0)
+    model(np.zeros((1, 224, 224, 3), "float32"), training=False)  # as `predict` does
 """
 PIPELINE = """
 import time, statistics, numpy as np
