@@ -119,7 +119,7 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
         for file in (root / name).iterdir():
             Image.blend(Image.open(file), Image.new("RGB", (16, 16), colour), 0.7).save(file)
     out = tmp_path / "out"
-    flags = ["--data", root, "--epochs", 4, "--batch-size", 4, "--out", out]
+    flags = ["--data", root, "--image-size", 18, "--epochs", 3, "--batch-size", 4, "--out", out]
     result = run("compare", "--models", "mixer_cifar_2", "resnet20", *flags)
     assert result.returncode == 0, result.stderr
     assert "port.cc" not in result.stderr  # TensorFlow's start-up lines
