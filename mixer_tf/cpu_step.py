@@ -6,7 +6,7 @@ A Mixer's blocks are fused (`fused_blocks`), and its batches computed in parts
 
 import keras
 
-from mixer_tf import hosts, variants
+from mixer_tf import hosts, stack, variants
 
 
 def one_thread_each(model, input_shape, recipe, precision="auto"):
@@ -18,7 +18,8 @@ def one_thread_each(model, input_shape, recipe, precision="auto"):
         recipe: the `Recipe`.
         precision: as for `runtime.choose`, which comes after this.
     """
-    if keras.backend.backend() != "tensorflow" or precision not in ("auto", "float32"):
+    on_tensorflow = stack.KERAS_3 and keras.backend.backend() == "tensorflow"
+    if not on_tensorflow or precision not in ("auto", "float32"):
         return
     import tensorflow as tf
 
