@@ -31,6 +31,16 @@ def ours(model, batch, precision):
     return _keras_step(built, model, batch, jit=not fused)
 
 
+def whole(model, batch):
+    """Fused blocks without parts: the whole batch at once, each product on all cores."""
+    from mixer_tf import fused_blocks, runtime
+
+    products = runtime.choose("auto").products
+    built = _build(model)
+    fused_blocks.fuse_blocks(built, products)
+    return _keras_step(built, model, batch, jit=False)
+
+
 def layers(model, batch, precision, jit=True):
     """The model as its layers say it, one XLA program."""
     import keras
@@ -161,6 +171,7 @@ def _keras_step(built, model, batch, jit, optimizer="adamw"):
 
 WAYS = {
     "mixer_tf": lambda m, b: ours(m, b, "auto"),
+    "mixer_tf, whole batches": whole,
     "mixer_tf, float32": lambda m, b: ours(m, b, "float32"),
     "Keras layers, XLA": lambda m, b: layers(m, b, "float32"),
     "Keras layers, XLA, mixed_bfloat16": lambda m, b: layers(m, b, "mixed_bfloat16"),

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mixer_tf import MixerConfig, cli, load_data  # noqa: E402
-from mixer_tf.recipe import RECIPES  # noqa: E402
+from mixer_tf.recipe import Recipe  # noqa: E402
 from mixer_tf.train import train  # noqa: E402
 
 
@@ -66,7 +66,7 @@ def main():
     options = parser.parse_args()
     tenth = max(1, options.epochs // 10)
     data = load_data("digits")
-    recipe = RECIPES["digits"].__class__(epochs=options.epochs, batch_size=128, ema=0.99)
+    recipe = Recipe(epochs=options.epochs, batch_size=128, ema=0.99)
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, "run")
         watch = Watch(out, tenth)

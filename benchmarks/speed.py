@@ -29,6 +29,7 @@ from mixer_tf.zoo import MODELS
 WORKER = pathlib.Path(__file__).parent / "contenders.py"
 TRAINING = [
     "mixer_tf",
+    "mixer_tf, whole batches",
     "mixer_tf, float32",
     "Keras layers, XLA",
     "Keras layers, XLA, mixed_bfloat16",

@@ -51,7 +51,7 @@ def prepare(model, recipe, runtime):
     if fused_blocks.why_not(model):
         return False
     fused_blocks.fuse_blocks(model, runtime.products)
-    at_once = split_batch.at_once()
+    at_once = split_batch.parts_at_once()
     mixer = stages.config_of(model)
     parts = _parts(mixer, model.input_shape[1:], recipe, at_once)
     split_batch.split_steps(model, parts, at_once if parts > 1 else 1)

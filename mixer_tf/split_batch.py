@@ -53,7 +53,7 @@ def one_thread_each():
         pass
 
 
-def at_once():
+def parts_at_once():
     """How many parts to compute at a time: one on each core if `one_thread_each` was in time."""
     return cores() if tf.config.threading.get_intra_op_parallelism_threads() == 1 else 1
 
@@ -64,6 +64,7 @@ def split_steps(model, parts, at_once=1):
     Args:
         model: a `keras.Model` without weights that a forward pass changes, whose logits
             depend on one picture at a time; compiled or not, without `jit_compile`.
+            It is then trained without `sample_weight` (ValueError).
         parts: of a training batch, whose size they divide.
         at_once: parts computed at a time; evaluation batches are split into so many.
     """
@@ -75,7 +76,9 @@ def split_steps(model, parts, at_once=1):
 
 def _train_step(model, parts, at_once):
     def train_step(data):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:
+            raise ValueError("A step in parts takes no sample_weight; train the model as it is.")
         images = tf.reshape(x, [parts, -1, *x.shape[1:]])  # [B, ...] -> [parts, B / parts, ...]
         labels = tf.reshape(y, [parts, -1, *y.shape[1:]])
         weights = [v.value for v in model.trainable_variables]

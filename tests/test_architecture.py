@@ -30,7 +30,8 @@ def room(name):
     return ROOT / "mixer_tf" / name
 
 
-TRAINING = ["train", "recipe", "batches", "data", "augment", "runtime", "runs", "state", "cli"]
+TRAINING = ["train", "trainer", "cpu_step", "recipe", "batches", "data", "augment", "runtime"]
+TRAINING += ["runs", "state", "cli"]
 NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py", "relatives.py"]
 
 

@@ -1,6 +1,7 @@
 """A step taken in parts against the whole one, and what becomes of the parts."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -61,7 +62,9 @@ import numpy as np
 import tensorflow as tf
 from mixer_tf import MixerConfig, Run, load_data, split_batch
 from mixer_tf.recipe import Recipe
-from mixer_tf.train import train
+from mixer_tf.state import Interrupted
+from mixer_tf.train import resume, train
+from test_train import stop_after
 
 model = MixerConfig(1, 16, 8, 16, (1, 1))  # 8 x 8 tokens
 recipe = Recipe(2, 64, warmup_epochs=0.5, learning_rate=5e-3)
@@ -70,17 +73,38 @@ runs = [
     for i in "ab"
 ]
 assert tf.config.threading.get_intra_op_parallelism_threads() == 1
-assert split_batch.at_once() == split_batch.cores()
-a, b = (Run.open(f"{sys.argv[1]}/{i}").model("last").get_weights() for i in "ab")
-assert all(np.array_equal(x, y) for x, y in zip(a, b))
+assert split_batch.parts_at_once() == split_batch.cores()
+try:
+    train(
+        model, load_data("digits"), recipe, f"{sys.argv[1]}/c", quiet=True, own_process=True,
+        callbacks=stop_after(25),
+    )
+except Interrupted:
+    resume(f"{sys.argv[1]}/c", load_data("digits"), quiet=True, own_process=True)
+a, b, c = (Run.open(f"{sys.argv[1]}/{i}").model("last").get_weights() for i in "abc")
+assert all(np.array_equal(x, y) and np.array_equal(x, z) for x, y, z in zip(a, b, c))
 print("loss", runs[0]["test_loss"])
 """
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
-def test_a_process_for_one_training_gives_each_core_a_part_and_the_same_weights_twice(tmp_path):
+def test_each_core_takes_a_part_and_weights_are_the_same_twice_and_after_a_stop(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", IN_ITS_OWN_PROCESS, tmp_path], capture_output=True, text=True
+        [sys.executable, "-c", IN_ITS_OWN_PROCESS, tmp_path],
+        cwd=pathlib.Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < 2.0  # chance is 2.3
+
+
+def test_weighted_pictures_are_refused():
+    """They would count alike, without a word."""
+    _, split = pair()
+    split_batch.split_steps(split, 2)
+    split.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    images, labels = np.zeros((4, 8, 12, 3), "float32"), np.eye(5, dtype="float32")[:4]
+    with pytest.raises(ValueError, match="takes no sample_weight"):
+        split.fit(images, labels, sample_weight=np.ones(4), verbose=0)
