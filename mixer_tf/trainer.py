@@ -6,6 +6,7 @@ import time
 import zlib
 
 import keras
+import numpy as np
 
 from mixer_tf import batch_size, cpu_step, files, finetune, h5, hosts, runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
@@ -56,6 +57,7 @@ class Trainer:
             )
             if self.runtime.strategy and self.runtime.backend == "tensorflow":
                 sum_first(self.model.optimizer)
+            self._create_variables()
 
     def _prepare(self):
         """What a recipe asks of the model before it is compiled; gives the optimizer."""
@@ -77,6 +79,14 @@ class Trainer:
         if recipe.layer_decay < 1:
             rates = finetune.layer_rates(model, recipe.layer_decay)
         return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
+
+    def _create_variables(self):
+        """What Keras on TensorFlow would create in the first step, and so trace it twice."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        if not self.runtime.strategy and self.runtime.backend == "tensorflow":
+            some = np.zeros((1, self.config.num_classes), "float32")
+            self.model.compute_metrics(None, some, some, None)
+            self.model.reset_metrics()
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe
@@ -129,8 +139,6 @@ class Trainer:
             with self.runtime.scope():
                 if run.states():
                     progress = load_newest(run, self.model)
-                elif several:
-                    self.model.optimizer.build(self.model.trainable_variables)
             if several:
                 several.agree({"step in the run directory, which all must see,": progress["step"]})
             if progress["step"] >= total:

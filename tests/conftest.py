@@ -1,12 +1,23 @@
 import os
+import tempfile
 
 # Before anything imports TensorFlow: its start-up messages are no part of a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import hypothesis
-import numpy as np
-import pytest
-from PIL import Image
+# The processes that run on JAX share what it has compiled. Made by the first process of the tests,
+# which removes it; those it starts have the variable from it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="mixer_tf_compiled_")
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _compiled.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 # On a server the same examples every time: a failure there is one of the change, not of chance.
 hypothesis.settings.register_profile("ci", derandomize=True)

@@ -31,7 +31,7 @@ def tiny_mixer(patch=(4, 4), channels=3, blocks=2):
 
 def compiled(model):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=False)
+    model.compile(keras.optimizers.SGD(1e-2), loss, jit_compile=False)
     return model
 
 

@@ -46,6 +46,7 @@ def step(model, optimizer, images, labels, parts=1):
     """Train one update, in parts; give the weights before and after."""
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # or the first step is traced twice
     before = weights(model)
     for i in range(parts):
         model.train_on_batch(images[i::parts], labels[i::parts])
