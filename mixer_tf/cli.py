@@ -1,18 +1,16 @@
 """The commands. Everything heavy is imported by the command that needs it."""
 
-import contextlib
-import dataclasses
-import importlib
 import json
 import os
 import pathlib
-import shlex
 import sys
 
 import click
 
 from mixer_tf import zoo
+from mixer_tf.cli_training import Stopped, compare, train
 from mixer_tf.cluster import TRY_AGAIN, WorkerLost
+from mixer_tf.console import load_backend, remark
 from mixer_tf.report import printable
 from mixer_tf.version import __version__
 
@@ -25,7 +23,7 @@ def main(arguments=None):
     except click.exceptions.Abort:
         _stop("stopped", 130)
     except click.ClickException as error:
-        _stop(error.format_message(), 130 if isinstance(error, _Stopped) else 2)
+        _stop(error.format_message(), 130 if isinstance(error, Stopped) else 2)
     except WorkerLost as error:
         print(f"mixer_tf: {error}", file=sys.stderr, flush=True)
         os._exit(TRY_AGAIN)  # an engine that has lost its peers may wait for them at its end
@@ -33,36 +31,6 @@ def main(arguments=None):
         if os.environ.get("MIXER_TF_TRACEBACK"):
             raise
         _stop(str(error), 2)
-
-
-def _load_backend():
-    """Import Keras, and where the environment names other hosts, join them.
-
-    The lines that TensorFlow writes to standard error as it starts are left out:
-    they come from C++ before its logging can be turned down, and would bury the
-    one line that matters. What fails still raises.
-    """
-    with _silence():
-        importlib.import_module("keras")
-    from mixer_tf import hosts
-
-    hosts.join()  # before anything is computed
-    with _silence():
-        importlib.import_module("keras").activations.relu([0.0])
-
-
-@contextlib.contextmanager
-def _silence():
-    """Nothing that is written to standard error, by C++ either, is seen."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _stop(message, code):
@@ -77,85 +45,8 @@ def commands():
     """MLP-Mixer for Keras: train it, compare it, look inside it."""
 
 
-class _Stopped(click.ClickException):
-    """Ctrl-C during a training whose state has been saved; exit code 130, as shells expect."""
-
-
-@contextlib.contextmanager
-def _resumable(out):
-    """Say how to go on where a training is stopped."""
-    from mixer_tf.state import Interrupted
-
-    try:
-        yield
-    except Interrupted as error:
-        raise _Stopped(f"stopped and saved; --resume --out {out} goes on from here") from error
-
-
-def _training_flags(command):
-    """The flags that every command that trains has."""
-    flags = [
-        click.option(
-            "--data",
-            default="digits",
-            show_default=True,
-            help="digits, cifar10, cifar100, a folder or a .zip of class folders.",
-        ),
-        click.option(
-            "--out",
-            type=click.Path(path_type=pathlib.Path),
-            help="Folder for the run; by default a new one below runs/.",
-        ),
-        click.option("--recipe", help="How to train; by default what suits the data."),
-        click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
-        click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
-        click.option(
-            "--optimizer", help="Instead of the recipe's: adamw, adam, sgd, lamb, muon or radam."
-        ),
-        click.option(
-            "--image-size",
-            type=click.IntRange(1),
-            help="Height and width the model sees, in pixels.",
-        ),
-        click.option(
-            "--precision",
-            default="auto",
-            show_default=True,
-            help="auto, float32, mixed_float16 or mixed_bfloat16.",
-        ),
-        click.option(
-            "--pretrained",
-            help="Weights to begin with: a Google .npz, a timm .safetensors, a run, or a name "
-            "such as mixer_b16_in21k.",
-        ),
-        click.option("--freeze", help="What does not train: stem, or blocks (with the stem)."),
-        click.option(
-            "--layer-decay", type=float, help="Factor on the learning rate from block to block."
-        ),
-        click.option(
-            "--accumulate", type=click.IntRange(1), help="Parts to compute each batch in."
-        ),
-        click.option(
-            "--recompute", is_flag=True, default=None, help="Less memory for deep Mixers, slower."
-        ),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option(
-            "--per-device",
-            type=click.IntRange(1),
-            help="Pictures of each batch on each device; the learning rate follows (linear rule).",
-        ),
-        click.option(
-            "--shares", type=click.IntRange(1), help="Parts of a batch that hosts augment apart."
-        ),
-        click.option(
-            "--save-every", type=click.IntRange(1), default=None, help="Steps between two savings."
-        ),
-        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
-        click.option("--strict", is_flag=True, help="Refuse pictures that cannot be read."),
-    ]
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+commands.add_command(train)
+commands.add_command(compare)
 
 
 @commands.command()
@@ -188,7 +79,7 @@ def describe(model, image_size, classes):
     height, width, channels = zoo.find(model).input_shape
     if image_size:
         height = width = image_size
-    _load_backend()
+    load_backend()
     from mixer_tf import describe as describing
 
     built = zoo.build(model, (height, width, channels), classes)
@@ -206,53 +97,6 @@ def describe(model, image_size, classes):
 
 
 @commands.command()
-@click.option("--model", default="mixer_nano", show_default=True, help="A name from `models`.")
-@_training_flags
-def train(model, **flags):
-    """Train one model into a run directory."""
-    zoo.find(model)
-    data, recipe, out, options = _prepare([model], flags, f"{_stem(flags)}-{model}")
-    from mixer_tf import train as trainer
-
-    with _resumable(out):
-        if flags["resume"]:
-            kept = {name: options[name] for name in ("callbacks", "save_every")}
-            result = trainer.resume(out, data, own_process=True, **kept)
-        else:
-            result = trainer.train(model, data, recipe, out, own_process=True, **options)
-    if _is_chief():
-        _report(result, out)
-
-
-@commands.command()
-@click.option(
-    "--models",
-    "names",
-    multiple=True,
-    help="Names from `models`, for example --models mixer_nano resnet20.",
-)
-@click.argument("more", nargs=-1)
-@_training_flags
-def compare(names, more, **flags):
-    """Train several models under one recipe and put them side by side."""
-    names = [*names, *more] or ["mixer_nano", "resnet20"]
-    for name in names:
-        zoo.find(name)
-    data, recipe, out, options = _prepare(names, flags, f"compare-{_stem(flags)}")
-    from mixer_tf import compare as comparing
-
-    with _resumable(out):
-        comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
-    if not _is_chief():
-        return
-    click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
-    click.echo(
-        f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out} "
-        "--samples_per_plugin images=200"
-    )
-
-
-@commands.command()
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
 @click.option("--data", help="By default what the run was trained on.")
 def evaluate(run, data):
@@ -261,12 +105,12 @@ def evaluate(run, data):
 
     opened = Run.open(run)
     config = opened.config()
-    _load_backend()
+    load_backend()
     from mixer_tf.data import load_data
     from mixer_tf.evaluate import predict_logits, score
 
     test = load_data(data or config.data, config.input_shape[:2], seed=config.seed)
-    _remark(test.report)
+    remark(test.report)
     if test.class_names != config.class_names:
         raise ValueError(
             f"{run} was trained on {len(config.class_names)} classes of {config.data}; "
@@ -302,7 +146,7 @@ def predict(run, pictures, top, as_json):
 
     opened = Run.open(run)
     names = opened.config().class_names
-    _load_backend()
+    load_backend()
     from mixer_tf import predict as predicting
     from mixer_tf.report import Report
 
@@ -315,7 +159,7 @@ def predict(run, pictures, top, as_json):
         click.echo(printable(answer["picture"]))
         for row in answer["top"]:
             click.echo(f"  {100 * row['probability']:6.2f} %  {printable(row['class'])}")
-    _remark(report)
+    remark(report)
 
 
 @commands.command()
@@ -330,7 +174,7 @@ def convert(source, target, model, classes, image_size):
     SOURCE is an .npz (Google), a .safetensors (timm), a .weights.h5 (Keras) or a
     run; TARGET is an .npz or a .weights.h5.
     """
-    _load_backend()
+    load_backend()
     from mixer_tf import convert as converting
 
     built = converting.convert(source, target, model, classes, image_size)
@@ -348,7 +192,7 @@ def export(run, form, precision, out):
 
     opened = Run.open(run)
     config = opened.config()
-    _load_backend()
+    load_backend()
     from mixer_tf import export as exporting
 
     endings = {"saved_model": "saved_model", "onnx": "model.onnx"}
@@ -361,128 +205,3 @@ def export(run, form, precision, out):
         examples = exporting.examples(data.train, config.input_shape[:2])
     exporting.export(opened.model(), out, form, precision, examples)
     click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")
-
-
-def _is_one_of_several():
-    from mixer_tf import hosts
-
-    return hosts.join() is not None
-
-
-def _is_chief():
-    from mixer_tf import hosts
-
-    return hosts.join() is None or hosts.join().is_chief
-
-
-def _remark(report):
-    """Say what a person should know of the pictures, where there is anything."""
-    if report.summary():
-        click.echo(f"mixer_tf: {report.summary()}", err=True)
-
-
-def _stem(flags):
-    return pathlib.Path(flags["data"]).stem
-
-
-def _prepare(names, flags, default_name):
-    """Load data and recipe of a training command: `(data, recipe, out, options of train)`."""
-    if flags["resume"] and not flags["out"]:
-        raise ValueError("--resume needs --out, the folder of the run to go on with.")
-    out = flags["out"] or _free(pathlib.Path("runs") / default_name)
-    if flags["per_device"] and flags["batch_size"]:
-        raise ValueError("Give --batch-size, for all devices together, or --per-device, not both.")
-    if flags["resume"]:
-        flags = {**flags, **_begun(out, names)}
-    _load_backend()
-    if not flags["out"] and _is_one_of_several():
-        raise ValueError("Several hosts need --out, one folder that all of them see.")
-    from mixer_tf.recipe import RECIPES, default_recipe
-
-    name = flags["recipe"] or default_recipe(_stem(flags))
-    if name not in RECIPES:
-        raise ValueError(zoo.unknown("recipe", name, RECIPES))
-    fields = [field.name for field in dataclasses.fields(RECIPES[name])]
-    changes = {k: flags[k] for k in fields if flags.get(k) is not None}
-    if "epochs" in changes:
-        changes["steps"] = 0  # of a recipe that counts in steps
-    recipe = dataclasses.replace(RECIPES[name], **changes)
-    if flags["per_device"]:
-        from mixer_tf import batch_size, runtime
-
-        replicas = runtime.choose(flags["precision"]).replicas
-        recipe = batch_size.scaled(recipe, flags["per_device"], replicas)
-    from mixer_tf.data import load_data
-
-    size = flags["image_size"]
-    size = (size, size) if size else None
-    data = load_data(
-        flags["data"],
-        size or zoo.find(names[0]).input_shape[:2],
-        seed=flags["seed"],
-        strict=flags["strict"],
-    )
-    _remark(data.report)
-    options = {
-        "source": flags["data"],
-        "image_size": size,
-        "seed": flags["seed"],
-        "precision": flags["precision"],
-        "pretrained": flags["pretrained"] or "",
-        "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
-        "callbacks": lambda run: _tensorboard(run, data),
-        "save_every": flags["save_every"] or 0,
-    }
-    return data, recipe, out, options
-
-
-def _begun(out, names):
-    """Data and seed that a run to be resumed began with: they decide which pictures train."""
-    from mixer_tf.runs import Run
-
-    runs = [Run(folder) for folder in (out, *(out / name for name in names))]
-    for run in runs:
-        if run.config_file.exists():
-            config = run.config()
-            return {"data": config.data, "seed": config.seed}
-    return {}
-
-
-def _tensorboard(run, data):
-    """What the commands show in TensorBoard."""
-    import keras
-
-    import callbacks
-    from mixer_tf.recipe import Recipe
-    from mixer_tf.subject import sample
-    from mixer_tf.variants import find_mixer
-
-    config, folder = run.config(), run.folder
-    images, labels = sample(data.test, config.input_shape[:2])
-    shown = [
-        keras.callbacks.TensorBoard(folder, write_graph=False),
-        callbacks.PatchProjections(folder),
-        callbacks.EmbeddingProjector(folder, images, labels, data.class_names),
-        callbacks.Throughput(folder, Recipe.from_dict(config.recipe).part_size),
-        callbacks.Confusion(folder, images, labels, data.class_names),
-    ]
-    return [*shown, callbacks.TokenMixing(folder)] if find_mixer(config.model) else shown
-
-
-def _free(path):
-    """`path`, or `path-2`, `path-3` ... where that holds something already."""
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
-
-
-def _report(result, out):
-    click.echo(
-        f"{result['model']} on {result['data']}: test accuracy "
-        f"{100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} %, "
-        f"{result['train_seconds']:.0f} s\n"
-        f"run: {printable(str(out))}\n"
-        f"curves and filters: tensorboard --logdir {out} --samples_per_plugin images=200"
-    )

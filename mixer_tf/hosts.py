@@ -11,6 +11,7 @@ import numpy as np
 
 from mixer_tf import stack
 from mixer_tf.cluster import WorkerLost, from_environment, within
+from mixer_tf.meeting import meet
 
 _ROOM = 1 << 14  # bytes in which a worker says what it is about to do
 
@@ -87,7 +88,7 @@ def join():
         return None
     stack.only_keras_3("training on several hosts")
     seconds = float(os.environ.get("MIXER_TF_WAIT", "45"))
-    cluster.meet(seconds, f"Keras {keras.__version__} on {backend}")
+    meet(cluster, seconds, f"Keras {keras.__version__} on {backend}")
     late = f"the workers met, but {backend} did not connect all of them; is a port closed?"
     with within(60, late):
         return {"tensorflow": _join_tensorflow, "jax": _join_jax}[backend](cluster)

@@ -14,6 +14,7 @@ import pytest
 from mixer_tf import batch_size, hosts
 from mixer_tf.cli import main
 from mixer_tf.cluster import Cluster, from_environment
+from mixer_tf.meeting import meet
 from mixer_tf.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,7 +36,7 @@ def meeting(count, *, absent=(), versions=None, counts=None, seconds=3.0, addres
     def come(index):
         cluster = Cluster(addresses, (counts or {}).get(index, count), index, "TF_CONFIG")
         try:
-            cluster.meet(seconds, (versions or {}).get(index, "1"))
+            meet(cluster, seconds, (versions or {}).get(index, "1"))
             told[index] = ""
         except ValueError as error:
             told[index] = str(error)

@@ -1,0 +1,44 @@
+"""What every command does with the engine and with standard error."""
+
+import contextlib
+import importlib
+import os
+import sys
+
+import click
+
+
+def load_backend():
+    """Import Keras, and where the environment names other hosts, join them.
+
+    The lines that TensorFlow writes to standard error as it starts are left out:
+    they come from C++ before its logging can be turned down, and would bury the
+    one line that matters. What fails still raises.
+    """
+    with _silence():
+        importlib.import_module("keras")
+    from mixer_tf import hosts
+
+    hosts.join()  # before anything is computed
+    with _silence():
+        importlib.import_module("keras").activations.relu([0.0])
+
+
+@contextlib.contextmanager
+def _silence():
+    """Nothing that is written to standard error, by C++ either, is seen."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def remark(report):
+    """Say what a person should know of the pictures, where there is anything."""
+    if report.summary():
+        click.echo(f"mixer_tf: {report.summary()}", err=True)
