@@ -39,7 +39,9 @@ __all__ = ["__version__", *_ROOMS]
 def __getattr__(name):
     if name not in _ROOMS:
         raise AttributeError(f"module 'mixer_tf' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mixer_tf.{_ROOMS[name]}"), name)
+    value = getattr(importlib.import_module(f"mixer_tf.{_ROOMS[name]}"), name)
+    globals()[name] = value  # not asked for again
+    return value
 
 
 def __dir__():

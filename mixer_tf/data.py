@@ -52,6 +52,7 @@ class Data:
 
     @property
     def num_classes(self):
+        """How many classes there are."""
         return len(self.class_names)
 
     @property

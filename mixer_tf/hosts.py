@@ -34,6 +34,7 @@ class Hosts:
 
     @property
     def is_chief(self):
+        """Whether this is the one that writes."""
         return self.index == 0
 
     def agree(self, terms):

@@ -45,10 +45,12 @@ class RunConfig:
 
     @property
     def num_classes(self):
+        """How many classes the head has."""
         return len(self.class_names)
 
     @property
     def model_name(self):
+        """Its name in `MODELS`; `mixer` for one of a config."""
         return self.model if isinstance(self.model, str) else "mixer"
 
     def build(self):

@@ -22,12 +22,24 @@ def names():
 
 
 def build(model, input_shape=None, num_classes=None, weights=None):
-    """A model with fresh weights, see `zoo.build`; or with those the suite comes with.
+    """A model by name, or from a `MixerConfig` or `RelativeConfig`; trained where asked.
 
     Args:
-        model, input_shape, num_classes: as for `zoo.build`.
+        model: a name in `MODELS`, or a config.
+        input_shape: `(height, width, channels)`; the published one if left out.
+        num_classes: width of the logits, 0 for pre-logits; the published number if
+            left out.
         weights: what the weights were trained on, such as `"cifar10"`; fresh ones if
             left out. Shape and classes are then those of the training.
+
+    Returns:
+        A `keras.Model` from pictures `[B, height, width, channels]` in [0, 255]
+        to float32 logits `[B, num_classes]`.
+
+    Raises:
+        ValueError: the name is unknown (the nearest are given), a config came without
+            shape or classes, they do not fit, or there are no such weights (those
+            that are there are named).
     """
     if weights is None:
         return zoo.build(model, input_shape, num_classes)
