@@ -82,6 +82,8 @@ class Trainer:
 
     def _create_variables(self):
         """What Keras on TensorFlow would create in the first step, and so trace it twice."""
+        if not stack.KERAS_3:
+            return  # optimizers of tensorflow-addons cannot be built before
         self.model.optimizer.build(self.model.trainable_variables)
         if not self.runtime.strategy and self.runtime.backend == "tensorflow":
             some = np.zeros((1, self.config.num_classes), "float32")
