@@ -28,7 +28,7 @@ split = Split(np.zeros((512, 32, 32, 3), "uint8"), np.arange(512) % 10)
 data = Data("none", split, split, split, tuple("0123456789"))
 try:
     train("mixer_nano", data, RECIPES["{recipe}"], pathlib.Path(tempfile.mkdtemp()) / "run",
-          callbacks=lambda run: [First()], quiet=True)
+          callbacks=lambda run: [First()], own_process=True, quiet=True)
 except Stop:
     pass
 """
@@ -44,7 +44,7 @@ class Later(keras.callbacks.Callback):
 recipe = dataclasses.replace(RECIPES["cifar"], batch_size={batch})
 try:
     train("{model}", load_data("{data}"), recipe, pathlib.Path(tempfile.mkdtemp()) / "run",
-          callbacks=lambda run: [Later()], quiet=True)
+          callbacks=lambda run: [Later()], own_process=True, quiet=True)
 except Stop:
     pass
 """

@@ -56,18 +56,20 @@ class Augmenter:
         self.seed = seed
         a = augmentation
         # "nearest" moves whole pixels: this is the padded crop of the CIFAR recipes.
-        self._shift = layers.RandomTranslation(
+        shift = layers.RandomTranslation(
             a.shift, a.shift, fill_mode="constant", interpolation="nearest", dtype="float32"
         )
-        self._flip = layers.RandomFlip("horizontal", dtype="float32")
-        self._rotate = layers.RandomRotation(a.rotation, dtype="float32")
-        self._zoom = layers.RandomZoom(a.zoom, a.zoom, dtype="float32")
-        self._operations = _operations(a.magnitude) if a.rand_augment else []
+        self._shift = _Drawn(shift)
+        self._flip = _Drawn(layers.RandomFlip("horizontal", dtype="float32"))
+        self._rotate = _Drawn(layers.RandomRotation(a.rotation, dtype="float32"))
+        self._zoom = _Drawn(layers.RandomZoom(a.zoom, a.zoom, dtype="float32"))
+        operations = _operations(a.magnitude) if a.rand_augment else []
+        self._operations = [_Drawn(layer) for layer in operations]
         self._mixups = []
         if a.mixup:
-            self._mixups.append(layers.MixUp(a.mixup, dtype="float32"))
+            self._mixups.append(_Drawn(layers.MixUp(a.mixup, dtype="float32")))
         if a.cutmix:
-            self._mixups.append(layers.CutMix((a.cutmix, a.cutmix), dtype="float32"))
+            self._mixups.append(_Drawn(layers.CutMix((a.cutmix, a.cutmix), dtype="float32")))
 
     def __call__(self, images, labels, step):
         """Augment one batch.
@@ -85,18 +87,18 @@ class Augmenter:
         draws = np.random.default_rng((self.seed, step))
         images = np.asarray(images, "float32")
         if a.shift:
-            images = _apply(self._shift, images, draws)
+            images = self._shift(images, draws)
         if a.flip:
-            images = _apply(self._flip, images, draws)
+            images = self._flip(images, draws)
         if a.rotation:
-            images = _apply(self._rotate, images, draws)
+            images = self._rotate(images, draws)
         if a.zoom:
-            images = _apply(self._zoom, images, draws)
+            images = self._zoom(images, draws)
         if a.rand_augment:
             images = self._rand_augment(images, draws)
         if self._mixups and draws.random() < a.mix_probability:
             mix = self._mixups[draws.integers(len(self._mixups))]
-            mixed = _apply(mix, {"images": images, "labels": labels}, draws)
+            mixed = mix({"images": images, "labels": labels}, draws)
             images, labels = mixed["images"], mixed["labels"]
         return images, labels
 
@@ -109,7 +111,7 @@ class Augmenter:
             part = images[int(group[0]) : int(group[-1]) + 1]
             chosen = draws.choice(len(self._operations), self.augmentation.rand_augment, False)
             for number in chosen:
-                part = _apply(self._operations[number], part, draws)
+                part = self._operations[number](part, draws)
             parts.append(part)
         return keras.ops.concatenate(parts)
 
@@ -138,7 +140,13 @@ def _operations(magnitude):
     ]
 
 
-def _apply(layer, batch, draws):
-    """Run an image layer whose random state is set from `draws`, not from earlier calls."""
-    stack.reseed(layer, lambda: draws.integers(0, 2**31, size=2))
-    return layer(batch, training=True)
+class _Drawn:
+    """An image layer whose random state is set before each call, not by earlier calls."""
+
+    def __init__(self, layer):
+        self._layer = layer
+        self._call = stack.traced(layer)
+
+    def __call__(self, batch, draws):
+        stack.reseed(self._layer, lambda: draws.integers(0, 2**31, size=2))
+        return self._call(batch)

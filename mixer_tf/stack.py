@@ -118,6 +118,23 @@ def reseed(layer, numbers):
     layer._random_generator._generator.reset_from_seed(first << 31 | second)
 
 
+def traced(layer):
+    """A function of a batch that calls an image layer as in training.
+
+    As one graph on TensorFlow: an image layer is dozens of small operations, and calling each
+    from Python takes longer than computing it. What it gives is the same to the last bit.
+    """
+
+    def call(batch):
+        return layer(batch, training=True)
+
+    if not KERAS_3 or keras.backend.backend() != "tensorflow":
+        return call
+    import tensorflow as tf
+
+    return tf.function(call)
+
+
 def endless(batches):
     """What `fit` takes to go through `TrainingBatches` from step to step without end."""
     return batches if KERAS_3 else map(batches.__getitem__, itertools.count())

@@ -136,6 +136,20 @@ def test_augmented_pictures_stay_pictures_and_labels_stay_distributions():
     assert 4 <= changed <= 12  # about 0.7 of the batches are mixed
 
 
+def test_as_graphs_and_operation_by_operation_the_same(monkeypatch):
+    """To the last bit, so that it does not matter where a run was resumed."""
+    labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
+    augmentation = dataclasses.replace(FULL, rand_augment=11, mix_probability=1.0)
+    quick = Augmenter(augmentation, seed=0)
+    monkeypatch.setattr(
+        "mixer_tf.stack.traced", lambda layer: lambda batch: layer(batch, training=True)
+    )
+    plain = Augmenter(augmentation, seed=0)
+    for step in range(3):
+        for a, b in zip(quick(photos(), labels, step), plain(photos(), labels, step)):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_nothing_asked_nothing_changed():
     labels = np.eye(5, dtype="float32")[np.arange(32) % 5]
     images, same = to_numpy(Augmenter(Augmentation())(photos(), labels, 0))
@@ -223,7 +237,7 @@ def test_errors():
         Augmentation(rand_augment=12)
 
 
-@pytest.mark.parametrize(("workers", "shares"), [(2, 1), (3, 1), (2, 2), (4, 4), (2, 4), (3, 2)])
+@pytest.mark.parametrize(("workers", "shares"), [(2, 1), (2, 2), (2, 4), (3, 2)])
 def test_workers_share_the_very_batch_of_one(workers, shares):
     split = Split(photos(48), np.arange(48) % 5)
     whole = TrainingBatches(split, 5, 24, FULL, seed=3, shares=shares)
