@@ -6,6 +6,8 @@ so a run that is resumed at step `i` sees what it would have seen. Several
 workers each take their rows of the very batch that one process would have.
 """
 
+import time
+
 import keras
 import numpy as np
 
@@ -15,7 +17,36 @@ from mixer_tf.augment import Augmentation, Augmenter
 from mixer_tf.data import Split
 
 
-class TrainingBatches(stack.PyDataset):
+class _Batches(stack.PyDataset):
+    """Batches, made by `_make`, that can be brought to rest.
+
+    TensorFlow fetches ahead in a thread of its own. A process that ends while that thread is in
+    Python waits for it for ever.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._last = None  # the newest batch
+        self._making = self._resting = False
+        self._ended = 0.0  # when a batch was last given, in seconds
+
+    def __getitem__(self, index):
+        self._making = True
+        try:
+            if not self._resting or self._last is None:
+                self._last = self._make(index)
+            return self._last
+        finally:
+            self._making, self._ended = False, time.monotonic()
+
+    def rest(self):
+        """Give no new batch any more, and wait until nobody fetches one. Call it after `fit`."""
+        self._resting = True  # what is fetched ahead now is used by no one
+        while self._making or time.monotonic() - self._ended < 0.05:
+            time.sleep(0.01)
+
+
+class TrainingBatches(_Batches):
     """The training batches of a run, one after another, without end.
 
     Give it to `fit` together with `steps_per_epoch`, which marks where one pass
@@ -91,7 +122,7 @@ class TrainingBatches(stack.PyDataset):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
-    def __getitem__(self, index):
+    def _make(self, index):
         step = self.first_step + index
         indices = self.indices(step)
         size = self._share_size
@@ -113,7 +144,7 @@ class TrainingBatches(stack.PyDataset):
         return augment(self.split.images[chosen], labels, step)
 
 
-class EvaluationBatches(stack.PyDataset):
+class EvaluationBatches(_Batches):
     """Every picture once, in order, unchanged but for its size.
 
     Args:
@@ -144,7 +175,7 @@ class EvaluationBatches(stack.PyDataset):
     def __len__(self):
         return -(-len(self.split) // self.batch_size)
 
-    def __getitem__(self, index):
+    def _make(self, index):
         places = np.arange(self.filled)[index * self.batch_size :][: self.batch_size]
         worker, count = self.place
         places = np.split(places, count)[worker]

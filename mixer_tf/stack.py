@@ -5,6 +5,7 @@ that fit each other (`requirements-tfa.txt`). What both have is used everywhere 
 only one of them has is asked for here.
 """
 
+import functools
 import itertools
 import warnings
 
@@ -124,10 +125,7 @@ def traced(layer):
     As one graph on TensorFlow: an image layer is dozens of small operations, and calling each
     from Python takes longer than computing it. What it gives is the same to the last bit.
     """
-
-    def call(batch):
-        return layer(batch, training=True)
-
+    call = functools.partial(layer, training=True)
     if not KERAS_3 or keras.backend.backend() != "tensorflow":
         return call
     import tensorflow as tf

@@ -190,15 +190,21 @@ class Trainer:
             saver.restore_signal()
 
     def _run(self, step, options, callbacks):
+        batches = self._batches(step)
+        try:
+            self._run_on(batches, options, callbacks)
+        finally:  # also where it was stopped
+            batches.rest()
+            options["validation_data"].rest()
+
+    def _run_on(self, batches, options, callbacks):
         several = self.runtime.hosts
         if several and several.strategy:
             from mixer_tf import host_training  # TensorFlow's alone
 
-            host_training.fit(
-                self.model, several, self._batches(step), callbacks=callbacks, **options
-            )
+            host_training.fit(self.model, several, batches, callbacks=callbacks, **options)
             return
-        batches = stack.endless(self._batches(step))
+        batches = stack.endless(batches)
         # shuffle: the batches come in the order of their steps
         with self.runtime.scope():
             self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)

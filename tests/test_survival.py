@@ -277,6 +277,39 @@ def test_killed_and_resumed_is_identical():
     assert done.stdout.splitlines()[-1].startswith("1 of 1 runs identical"), done.stdout
 
 
+FAILING = """
+import sys
+import keras
+from mixer_tf import MixerConfig, Recipe, load_data
+from mixer_tf.augment import Augmentation
+from mixer_tf.runtime import Runtime
+from mixer_tf.train import train
+
+class Fail(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 12:
+            raise ArithmeticError("enough")
+
+Runtime.jit_compile = lambda self, has_convolutions: False
+recipe = Recipe(2, 64, warmup_epochs=0, augmentation=Augmentation(shift=0.1, rand_augment=5))
+model = MixerConfig(1, 4, 2, 4, (8, 8))  # faster than its pictures come
+train(model, load_data("digits"), recipe, sys.argv[1], quiet=True, callbacks=lambda run: [Fail()])
+"""
+
+
+def test_a_training_that_fails_ends_its_process(tmp_path):
+    """While TensorFlow fetches the next pictures; it used to wait for itself for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, tmp_path / "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("ArithmeticError: enough")
+
+
 def test_a_second_ctrl_c_does_not_wait(tmp_path, model):
     from mixer_tf.state import SaveState
 
