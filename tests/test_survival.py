@@ -291,7 +291,7 @@ class Fail(keras.callbacks.Callback):
             raise ArithmeticError("enough")
 
 Runtime.jit_compile = lambda self, has_convolutions: False
-recipe = Recipe(2, 64, warmup_epochs=0, augmentation=Augmentation(shift=0.1, rand_augment=5))
+recipe = Recipe(2, 64, warmup_epochs=0, augmentation=Augmentation(0.1, True, 0.02, 0.2))
 model = MixerConfig(1, 4, 2, 4, (8, 8))  # faster than its pictures come
 train(model, load_data("digits"), recipe, sys.argv[1], quiet=True, callbacks=lambda run: [Fail()])
 """
