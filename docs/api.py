@@ -19,7 +19,7 @@ import mixer_tf  # noqa: E402
 
 
 def main(folder):
-    """Write the pages; a name that has none ends it with an error."""
+    """Write the pages into a folder."""
     for name in mixer_tf.__all__:
         getattr(mixer_tf, name)  # they are loaded when they are first used
     rooms = sorted(path.stem for path in (ROOT / "mixer_tf").glob("[!_]*.py"))

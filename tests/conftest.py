@@ -1,6 +1,11 @@
 import os
 import tempfile
 
+import hypothesis
+import numpy as np
+import pytest
+from PIL import Image
+
 # Before anything imports TensorFlow: its start-up messages are no part of a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,10 +19,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
-import hypothesis  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
 
 # On a server the same examples every time: a failure there is one of the change, not of chance.
 hypothesis.settings.register_profile("ci", derandomize=True)

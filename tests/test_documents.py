@@ -68,7 +68,7 @@ def test_commands_are_ones_that_exist(page):
     """Parsed, not run: a name or a flag that is not there fails."""
     for name, *words in commands_of(page):
         command = cli.commands.commands[name]
-        command.make_context(name, words, resilient_parsing=False)
+        command.make_context(name, words)
 
 
 def test_the_pages_have_commands():

@@ -134,6 +134,18 @@ def test_same_seed_same_weights(straight, tmp_path):
     assert a["test_loss"] == b["test_loss"]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's tracing")
+def test_the_step_is_traced_once(straight, tmp_path, monkeypatch):
+    """What is made within it would make Keras trace it again."""
+    _, data, _ = straight
+    traced, step = [], keras.Model.train_step
+    monkeypatch.setattr(
+        keras.Model, "train_step", lambda self, batch: traced.append(1) or step(self, batch)
+    )
+    train(SMALL, data, dataclasses.replace(RECIPE, ema=0.9), tmp_path / "run", quiet=True)
+    assert len(traced) == 1
+
+
 def test_another_seed_other_weights(straight, tmp_path):
     out, data, _ = straight
     short = dataclasses.replace(RECIPE, epochs=1)
