@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FIRST_STEP = """
 import numpy as np
 from mixer_tf.data import Data, Split
-from mixer_tf.recipe import RECIPES
+from mixer_tf.recipes import RECIPES
 from mixer_tf.train import train
 import dataclasses, keras, pathlib, tempfile, time
 class Stop(Exception): pass
@@ -35,7 +35,7 @@ except Stop:
 TRAINING = """
 import dataclasses, pathlib, tempfile, keras
 from mixer_tf.data import load_data
-from mixer_tf.recipe import RECIPES
+from mixer_tf.recipes import RECIPES
 from mixer_tf.train import train
 class Stop(Exception): pass
 class Later(keras.callbacks.Callback):
@@ -58,7 +58,7 @@ PIPELINE = """
 import time, statistics, numpy as np
 from mixer_tf.batches import TrainingBatches
 from mixer_tf.data import Split
-from mixer_tf.recipe import RECIPES
+from mixer_tf.recipes import RECIPES
 split = Split(np.random.default_rng(0).integers(0, 256, (20480, 32, 32, 3), dtype="uint8"),
               np.arange(20480) % 10)
 batches = TrainingBatches(split, 10, {batch}, RECIPES["{recipe}"].augmentation, 0, ({size}, {size}))

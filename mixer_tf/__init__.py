@@ -21,7 +21,7 @@ _ROOMS = {
     "Data": "data",
     "Split": "data",
     "Recipe": "recipe",
-    "RECIPES": "recipe",
+    "RECIPES": "recipes",
     "Augmentation": "augment",
     "TrainingBatches": "batches",
     "EvaluationBatches": "batches",

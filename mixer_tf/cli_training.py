@@ -169,7 +169,7 @@ def _prepare(names, flags, default_name):
     load_backend()
     if not flags["out"] and _is_one_of_several():
         raise ValueError("Several hosts need --out, one folder that all of them see.")
-    from mixer_tf.recipe import RECIPES, default_recipe
+    from mixer_tf.recipes import RECIPES, default_recipe
 
     name = flags["recipe"] or default_recipe(_stem(flags))
     if name not in RECIPES:
@@ -222,23 +222,25 @@ def _begun(out, names):
 
 def _tensorboard(run, data):
     """What the commands show in TensorBoard."""
-    import keras
-
     import callbacks
     from mixer_tf.recipe import Recipe
     from mixer_tf.subject import sample
     from mixer_tf.variants import find_mixer
 
     config, folder = run.config(), run.folder
+    recipe = Recipe.from_dict(config.recipe)
     images, labels = sample(data.test, config.input_shape[:2])
     shown = [
-        keras.callbacks.TensorBoard(folder, write_graph=False),
+        callbacks.Curves(folder),
         callbacks.PatchProjections(folder),
         callbacks.EmbeddingProjector(folder, images, labels, data.class_names),
-        callbacks.Throughput(folder, Recipe.from_dict(config.recipe).part_size),
+        callbacks.Throughput(folder, recipe.part_size),
         callbacks.Confusion(folder, images, labels, data.class_names),
     ]
-    return [*shown, callbacks.TokenMixing(folder)] if find_mixer(config.model) else shown
+    if find_mixer(config.model):
+        # Of a long run some fifty drawings do: each takes as long as dozens of steps.
+        shown.append(callbacks.TokenMixing(folder, every=-(-recipe.epochs // 50)))
+    return shown
 
 
 def _free(path):

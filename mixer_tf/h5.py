@@ -4,6 +4,7 @@ HDF5 can say that data lies in another file, or declare arrays of any size that 
 Nothing of that is in a file of weights, and a file that has it is refused before it is loaded.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -13,20 +14,20 @@ import warnings
 import h5py
 import numpy as np
 
-from mixer_tf import files, stack
+from mixer_tf import files
 
 _MOST_ITEMS = 100_000  # of arrays and groups together
 
 
 def save_weights(model, path):
-    """Write a model's weights, and its optimizer's variables, whole or not at all.
+    """Write a model's weights, whole or not at all.
+
+    Those of its optimizer are left out: `state.npz` has them, and they would take twice the room.
 
     Raises:
         OSError: there is no room, or the folder cannot be written.
     """
-    variables = list(model.variables)
-    if getattr(model, "optimizer", None) is not None:
-        variables += stack.optimizer_variables(model.optimizer)
+    variables = model.variables
     kinds = [np.dtype(getattr(v.dtype, "as_numpy_dtype", v.dtype)) for v in variables]
     needed = sum(int(np.prod(v.shape)) * k.itemsize for v, k in zip(variables, kinds))
     with files.replacing(path) as beside:
@@ -34,7 +35,8 @@ def save_weights(model, path):
         if shutil.disk_usage(beside.parent).free < needed + 8192 * len(variables) + (1 << 20):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
-            model.save_weights(beside)
+            with _without_optimizer(model):
+                model.save_weights(beside)
         except RuntimeError as error:  # where HDF5 notices only when it closes the file
             raise OSError(errno.EIO, str(error)) from error
 
@@ -55,7 +57,7 @@ def load_weights(model, path):
         raise ValueError(f"There is no file {str(path)!r}.")
     try:
         check(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_optimizer(model):
             warnings.simplefilter("ignore")  # what does not fit, raises as well
             model.load_weights(path)
     except Exception as error:  # h5py and Keras each have their own
@@ -63,6 +65,19 @@ def load_weights(model, path):
         raise ValueError(
             f"{path} is damaged or does not fit the model {model.name!r} ({words[:200]})."
         ) from error
+
+
+@contextlib.contextmanager
+def _without_optimizer(model):
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        yield
+        return
+    model.optimizer = None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
 
 
 def check(path):

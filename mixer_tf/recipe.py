@@ -1,6 +1,7 @@
-"""How a model is trained: `Recipe`, the named recipes, and what `compile` takes.
+"""How a model is trained: `Recipe`, and what `compile` takes of it.
 
-A recipe is data. The same recipe serves every model of a comparison.
+A recipe is data. The same recipe serves every model of a comparison; those with
+a name are in `recipes`.
 """
 
 import dataclasses
@@ -116,76 +117,6 @@ class Recipe:
             raise ValueError(f"The recipe is incomplete or damaged ({reason}).") from error
 
 
-RECIPES = {
-    # 1,797 small grey pictures: shifts only, a mirrored digit is no digit.
-    "digits": Recipe(
-        epochs=30,
-        batch_size=64,
-        warmup_epochs=3,
-        augmentation=Augmentation(shift=0.1),
-    ),
-    # What sayakpaul/MLP-Mixer-CIFAR10 did on four GPUs, 512 pictures each, for comparison with it.
-    # Its dropout of 0.25 before the pooling is left out; pictures turn before they are enlarged.
-    "ancestor": Recipe(
-        epochs=100,
-        batch_size=2048,
-        optimizer="adam",
-        learning_rate=4e-3,
-        schedule="constant",
-        warmup_epochs=0,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        clip_norm=0.0,
-        augmentation=Augmentation(flip=True, rotation=0.02, zoom=0.2),
-    ),
-    # Short runs on small colour pictures.
-    "quick": Recipe(
-        epochs=30,
-        augmentation=Augmentation(shift=0.125, flip=True),
-    ),
-    # Long runs on small colour pictures: what keeps a Mixer from learning them by heart.
-    "cifar": Recipe(
-        epochs=300,
-        warmup_epochs=10,
-        ema=0.999,
-        augmentation=Augmentation(
-            shift=0.125, flip=True, rand_augment=2, cutmix=1.0, mix_probability=0.5
-        ),
-    ),
-    # Google's fine-tuning of its Mixers (google-research/vision_transformer), with 224 px pictures.
-    "finetune": Recipe(
-        steps=10_000,
-        warmup_steps=500,
-        batch_size=512,
-        optimizer="sgd",
-        learning_rate=0.03,
-        final_learning_rate=0.0,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        clip_norm=1.0,
-        augmentation=Augmentation(shift=0.125, flip=True),
-    ),
-    # The model zoo's row mixer: plain Adam; the dropout of 0.1 is the model's own.
-    "rows": Recipe(
-        epochs=56,
-        batch_size=100,
-        optimizer="adam",
-        learning_rate=1e-3,
-        schedule="constant",
-        warmup_epochs=0,
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        clip_norm=0.0,
-        augmentation=Augmentation(shift=0.125, flip=True),
-    ),
-}
-
-
-def default_recipe(data_name):
-    """Name of the recipe that suits a data set where none was asked for."""
-    return data_name if data_name in RECIPES else "quick"
-
-
 def make_schedule(recipe, steps_per_epoch):
     """Learning rate as a function of the step: linear warm-up, then a cosine or a constant.
 
@@ -236,8 +167,12 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
     if rates:
         decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
         kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
-    # Muon is for matrices between hidden units; what gives the logits is Adam's, as biases are.
-    own = {"sgd": {"momentum": 0.9}, "muon": {"exclude_layers": ["head"]}}
+    own = {
+        "sgd": {"momentum": 0.9},
+        # Muon is for matrices between hidden units. The rest, such as the stem, the head, biases
+        # and convolutions, is AdamW's, which has a decay of its own that should be the same.
+        "muon": {"exclude_layers": ["head"], "adam_weight_decay": weight_decay or None},
+    }
     options = own.get(recipe.optimizer, {})
     if recipe.accumulate > 1:
         options["gradient_accumulation_steps"] = recipe.accumulate

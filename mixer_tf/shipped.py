@@ -10,7 +10,9 @@ import pathlib
 from mixer_tf import files, zoo
 from mixer_tf.runs import Run
 
-FOLDER = pathlib.Path(__file__).parent.parent / "weights"
+_HERE = pathlib.Path(__file__).parent
+# In a checkout at its top; installed, within the package.
+FOLDER = (_HERE if (_HERE / "weights").is_dir() else _HERE.parent) / "weights"
 SUMS = "SHA256SUMS"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util.tensor_util import make_ndarray
 
 import callbacks
 import mixer_tf
@@ -65,7 +66,7 @@ def events(folder):
                         assert picture.size == (int(width), int(height))
                         read = picture.size
                 else:
-                    read = value.tensor.float_val[0]
+                    read = make_ndarray(value.tensor).item()
                 found.setdefault(value.tag, {})[event.step] = read
     return found
 
@@ -446,6 +447,17 @@ def test_no_class_name_breaks_a_table(name):
 
 
 # ---- how fast ----
+
+
+def test_curves_are_those_of_keras_without_the_steps(tmp_path):
+    """Each epoch has what `fit` gives back, and no tag is about a batch."""
+    shown = callbacks.Curves(tmp_path)
+    held_out = (IMAGES[:8].astype("float32"), LABELS[:8])
+    history = fit(tiny_mixer(), [shown], validation_data=held_out).history
+    assert set(events(tmp_path / "train")) <= {"epoch_loss", "epoch_learning_rate"}
+    for part, name in (("train", "loss"), ("validation", "val_loss")):
+        written = events(tmp_path / part)["epoch_loss"]
+        np.testing.assert_allclose([written[e] for e in range(3)], history[name], rtol=1e-6)
 
 
 def test_throughput_counts_what_the_clock_says(tmp_path, monkeypatch):

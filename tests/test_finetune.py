@@ -16,7 +16,8 @@ import reference_mixer
 import mixer_tf
 from mixer_tf import cli, finetune, pretrained
 from mixer_tf.optimizers import with_rates
-from mixer_tf.recipe import RECIPES, Recipe, make_optimizer, make_schedule
+from mixer_tf.recipe import Recipe, make_optimizer, make_schedule
+from mixer_tf.recipes import RECIPES
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.resizing import resize
 from mixer_tf.runs import Run

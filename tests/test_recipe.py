@@ -10,14 +10,8 @@ from keras.ops import convert_to_numpy as to_numpy
 
 from mixer_tf import runtime
 from mixer_tf.evaluate import score
-from mixer_tf.recipe import (
-    RECIPES,
-    Recipe,
-    default_recipe,
-    make_loss,
-    make_optimizer,
-    make_schedule,
-)
+from mixer_tf.recipe import Recipe, make_loss, make_optimizer, make_schedule
+from mixer_tf.recipes import RECIPES, default_recipe
 
 
 def test_warmup_is_linear_and_the_rest_a_cosine():
@@ -37,11 +31,18 @@ def test_constant_schedule_without_warmup():
     assert [round(float(schedule(s)), 6) for s in (0, 5, 10_000)] == [0.1, 0.1, 0.1]
 
 
-def test_adamw_decays_kernels_only():
-    """With zero gradients AdamW's step is w <- w (1 - lr decay), and biases stay."""
-    recipe = Recipe(schedule="constant", warmup_epochs=0, learning_rate=0.1, weight_decay=0.2)
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_kernels_alone_are_decayed(name):
+    """With zero gradients a step is w <- w (1 - lr decay), and biases stay.
+
+    Muon has a decay of its own for what it leaves to AdamW, such as the head.
+    """
+    recipe = Recipe(
+        optimizer=name, schedule="constant", warmup_epochs=0, learning_rate=0.1, weight_decay=0.2
+    )
+    dense = keras.layers.Dense
     model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(2), keras.layers.LayerNormalization()]
+        [keras.Input((3,)), dense(4), keras.layers.LayerNormalization(), dense(2, name="head")]
     )
     optimizer = make_optimizer(recipe, 10)
     optimizer.build(model.trainable_variables)
@@ -107,13 +108,14 @@ def test_score_agrees_with_scikit_learn():
 def test_recipes_survive_json(name):
     import json
 
-    recipe = RECIPES[name]
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    values = RECIPES[name].to_dict()
+    assert Recipe.from_dict(json.loads(json.dumps(values))).to_dict() == values
 
 
 def test_default_recipes():
     assert default_recipe("digits") == "digits"
     assert default_recipe("a folder") == "quick"
+    assert default_recipe("rows") == "quick"  # a folder that is called as a recipe is
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import mixer_tf
 from mixer_tf import shipped
 from mixer_tf.data import load_data
-from mixer_tf.recipe import RECIPES
+from mixer_tf.recipes import RECIPES
 from mixer_tf.runs import Run
 from mixer_tf.train import train
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -186,6 +187,22 @@ def test_a_disk_that_is_full_at_any_byte(tmp_path, model, limited):
             assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert points > 90
     assert loaded(run, model) == 1
+
+
+def test_weights_come_without_the_optimizer(tmp_path, model):
+    """Its variables are the state's; a file of weights is as large as the weights."""
+    assert model.optimizer.variables
+    path = tmp_path / "w.weights.h5"
+    h5.save_weights(model, path)
+    with h5py.File(path) as file:
+        assert "optimizer" not in file
+    kept = [np.array(w) for w in model.get_weights()]
+    optimizer = model.optimizer
+    model.set_weights([w + 1 for w in kept])
+    h5.load_weights(model, path)
+    for now, then in zip(model.get_weights(), kept):
+        np.testing.assert_array_equal(now, then)
+    assert model.optimizer is optimizer
 
 
 def test_room_for_weights_is_asked_for_before(tmp_path, model, monkeypatch):

@@ -1,0 +1,131 @@
+"""The table and the picture of what was trained: `results.md` and `results.png`.
+
+    python benchmarks/results.py               # from the runs that are kept
+    python benchmarks/results.py --add RUN...  # keep further ended runs first
+
+Kept are the runs in `weights/` and, of those whose weights are not shipped, the
+config, the history and the result in `benchmarks/trained/`. Every number comes from these files.
+"""
+
+import argparse
+import pathlib
+import shutil
+import statistics
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from matplotlib.figure import Figure
+
+from mixer_tf import files, shipped
+from mixer_tf.figures.style import colour, marker, save
+from mixer_tf.runs import Run
+
+HERE = pathlib.Path(__file__).parent
+KEPT = HERE / "trained"
+# What others have published, for the picture: (name, weights, test accuracy in per cent).
+PUBLISHED = (
+    ("MLP-Mixer-CIFAR10, 2 blocks", 116_490, 70.94),
+    ("MLP-Mixer-CIFAR10, 4 blocks", 200_202, 71.2),
+    ("MLP-Mixer-CIFAR10, its ResNet20", 574_090, 78.14),
+    ("omihub777, 8 blocks, 300 epochs", 1_132_170, 90.83),
+    ("He et al. 2015, ResNet20", 271_098, 91.25),
+)
+
+
+def keep(folder):
+    """Copy what the table needs of an ended run into `benchmarks/trained/`."""
+    run = Run.open(folder)
+    run.result()  # refuses one that has not ended
+    kept = KEPT / pathlib.Path(folder).name
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in (run.config_file, run.history_file, run.result_file):
+        shutil.copyfile(file, kept / file.name)
+
+
+def ended():
+    """The kept runs, smallest network first, best result first among equals."""
+    folders = [
+        p.parent for p in [*shipped.FOLDER.glob("*/result.json"), *KEPT.glob("*/result.json")]
+    ]
+    by_size = {}
+    for folder in folders:
+        result = Run.open(folder).result()
+        by_size[result["parameters"], -result["test_accuracy"], folder.name] = Run.open(folder)
+    return [by_size[key] for key in sorted(by_size)]
+
+
+def row(run):
+    """One line of the table."""
+    result = run.result()
+    versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items())
+    rate = statistics.median(run.history()["images_per_second"])
+    return (
+        f"| {result['model']} | {result['parameters']:,} | {result['epochs']} "
+        f"| {100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} % "
+        f"| {result['train_seconds'] / 60:.0f} min | {rate:,.0f} | {result['seed']} "
+        f"| {result['device']}; {versions} | `{result['command']}` |"
+    )
+
+
+def picture(runs):
+    """Test accuracy over weights, and over minutes of training."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for i, run in enumerate(runs):
+        result = run.result()
+        label = f"{result['model']}, {result['epochs']} epochs"
+        for panel, x in zip(axes, (result["parameters"], result["train_seconds"] / 60)):
+            panel.errorbar(
+                x,
+                100 * result["test_accuracy"],
+                100 * result["test_standard_error"],
+                color=colour(i),
+                marker=marker(i),
+                markersize=8,
+                capsize=3,
+                linestyle="none",
+                label=label,
+            )
+    for name, weights, accuracy in PUBLISHED:
+        axes[0].plot(weights, accuracy, marker="o", color="0.55", mfc="white", linestyle="none")
+        axes[0].annotate(
+            name, (weights, accuracy), (5, -10), textcoords="offset points", size=7, color="0.35"
+        )
+    for panel, label in zip(
+        axes, ("weights (hollow: as published by others)", "minutes of training")
+    ):
+        panel.set(xscale="log", xlabel=label)
+        panel.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("test accuracy (%)")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return figure
+
+
+def main():
+    """Keep, read, tabulate, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--add", nargs="+", default=[], metavar="RUN")
+    for folder in parser.parse_args().add:
+        keep(folder)
+    runs = ended()
+    lines = [
+        "# CIFAR-10: what was trained, and what came of it\n",
+        "Data: the JPEG copy of CIFAR-10, 45,000 pictures to train on, 5,000 to choose the epoch "
+        "by, 10,000 to test once. ± is the standard error over the test pictures; every row is one "
+        "run. The minutes are those of the clock, beside other work on the same machine; "
+        "pictures/s is the median of the epochs.\n",
+        "| model | weights | epochs | test accuracy | training | pictures/s | seed "
+        "| hardware and versions | command |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---|",
+        *map(row, runs),
+        "\n![Test accuracy over weights and over minutes of training](results.png)",
+    ]
+    with files.replacing(HERE / "results.md") as beside:
+        beside.write_text("\n".join(lines) + "\n")
+    with files.replacing(HERE / "results.png") as beside:
+        save(picture(runs), beside)
+
+
+if __name__ == "__main__":
+    main()

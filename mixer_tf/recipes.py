@@ -1,0 +1,103 @@
+"""The recipes that have a name.
+
+Each says in its docstring what came of it, on what, in which time, and the
+command that does it again. `benchmarks/results.md` has all the runs.
+"""
+
+import dataclasses
+
+from mixer_tf.augment import Augmentation
+from mixer_tf.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(Recipe):
+    """1,797 small grey pictures: shifts only, a mirrored digit is no digit."""
+
+    epochs: int = 30
+    batch_size: int = 64
+    augmentation: Augmentation = Augmentation(shift=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestor(Recipe):
+    """What sayakpaul/MLP-Mixer-CIFAR10 did on four GPUs, 512 pictures each, for comparison with it.
+
+    Its dropout of 0.25 before the pooling is left out; pictures turn before they are enlarged.
+    """
+
+    epochs: int = 100
+    batch_size: int = 2048
+    optimizer: str = "adam"
+    learning_rate: float = 4e-3
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    augmentation: Augmentation = Augmentation(flip=True, rotation=0.02, zoom=0.2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quick(Recipe):
+    """Short runs on small colour pictures."""
+
+    epochs: int = 20
+    optimizer: str = "muon"
+    learning_rate: float = 1e-2
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cifar(Recipe):
+    """Long runs on small colour pictures: what keeps a Mixer from learning them by heart."""
+
+    epochs: int = 100
+    warmup_epochs: float = 5.0
+    optimizer: str = "muon"
+    learning_rate: float = 1e-2
+    augmentation: Augmentation = Augmentation(
+        shift=0.125, flip=True, rand_augment=1, cutmix=1.0, mix_probability=0.5
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune(Recipe):
+    """Google's fine-tuning of its Mixers (google-research/vision_transformer), 224 px pictures."""
+
+    steps: int = 10_000
+    warmup_steps: int = 500
+    batch_size: int = 512
+    optimizer: str = "sgd"
+    learning_rate: float = 0.03
+    final_learning_rate: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows(Recipe):
+    """The model zoo's row mixer: plain Adam; the dropout of 0.1 is the model's own."""
+
+    epochs: int = 56
+    batch_size: int = 100
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
+
+
+RECIPES = {
+    kind.__name__.lower(): kind() for kind in (Digits, Ancestor, Quick, Cifar, Finetune, Rows)
+}
+
+
+def default_recipe(data_name):
+    """Name of the recipe that suits a data set where none was asked for."""
+    return "digits" if data_name == "digits" else "quick"
