@@ -65,10 +65,14 @@ def main():
 
 def said(recipe):
     """What a recipe does, without what it leaves alone: (name, value)."""
-    for name, value in recipe.items():
-        if isinstance(value, dict):
-            yield from said(value)
-        elif value:
+    alone = {"accumulate": 1, "shares": 1, "layer_decay": 1.0}
+    augmentation = dict(recipe["augmentation"])
+    if not augmentation["rand_augment"]:
+        del augmentation["magnitude"]
+    if not (augmentation["mixup"] or augmentation["cutmix"]):
+        del augmentation["mix_probability"]
+    for name, value in {**recipe, **augmentation}.items():
+        if name != "augmentation" and value and value != alone.get(name):
             yield name.replace("_", " "), value
 
 

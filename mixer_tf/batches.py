@@ -106,6 +106,7 @@ class TrainingBatches(_Batches):
             for share in range(first, last + 1)
         }
         self._resize = _resizing(split, image_size)
+        self._order = (-1, None)  # of the epoch asked for last
 
     @property
     def steps_per_epoch(self):
@@ -119,8 +120,10 @@ class TrainingBatches(_Batches):
     def indices(self, step):
         """Which pictures the batch of a step holds on all workers together, `[batch_size]`."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
-        return order[place * self.batch_size : (place + 1) * self.batch_size]
+        if epoch != self._order[0]:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+            self._order = epoch, order  # one assignment: several threads may ask
+        return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def _make(self, index):
         step = self.first_step + index

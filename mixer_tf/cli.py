@@ -129,6 +129,10 @@ def evaluate(run, data):
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
 def visualize(run):
     """Draw what a run learned, as PNG and one page, into RUN/figures."""
+    from mixer_tf.runs import Run
+
+    Run.open(run)  # or says that there is none
+    load_backend()
     from mixer_tf import visualize as drawing
 
     page = drawing.visualize(run)

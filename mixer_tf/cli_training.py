@@ -18,14 +18,14 @@ class Stopped(click.ClickException):
 
 
 @contextlib.contextmanager
-def _resumable(out):
-    """Say how to go on where a training is stopped."""
+def _resumable(how):
+    """Say how to go on where a training is stopped: `how`, flags for the same command."""
     from mixer_tf.state import Interrupted
 
     try:
         yield
     except Interrupted as error:
-        raise Stopped(f"stopped and saved; --resume --out {out} goes on from here") from error
+        raise Stopped(f"stopped and saved; {how} goes on from here") from error
 
 
 def _training_flags(command):
@@ -42,7 +42,11 @@ def _training_flags(command):
             type=click.Path(path_type=pathlib.Path),
             help="Folder for the run; by default a new one below runs/.",
         ),
-        click.option("--recipe", help="How to train; by default what suits the data."),
+        click.option(
+            "--recipe",
+            help="How to train: quick, cifar, digits, finetune, rows or ancestor; by default "
+            "finetune with --pretrained, digits for the digits, else quick.",
+        ),
         click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option(
@@ -101,14 +105,14 @@ def train(model, **flags):
     """Train one model into a run directory."""
     zoo.find(model)
     data, recipe, out, options = _prepare([model], flags, f"{_stem(flags)}-{model}")
-    from mixer_tf import train as trainer
+    from mixer_tf import train as training
 
-    with _resumable(out):
+    with _resumable(f"--resume --out {out}"):
         if flags["resume"]:
             kept = {name: options[name] for name in ("callbacks", "save_every")}
-            result = trainer.resume(out, data, own_process=True, **kept)
+            result = training.resume(out, data, own_process=True, **kept)
         else:
-            result = trainer.train(model, data, recipe, out, own_process=True, **options)
+            result = training.train(model, data, recipe, out, own_process=True, **options)
     if _is_chief():
         _report(result, out)
 
@@ -127,10 +131,18 @@ def compare(names, more, **flags):
     names = [*names, *more] or ["mixer_nano", "resnet20"]
     for name in names:
         zoo.find(name)
+    if flags["resume"] and flags["out"]:
+        begun = sorted(path.parent.name for path in flags["out"].glob("*/config.json"))
+        if set(begun) - set(names):
+            raise ValueError(
+                f"{flags['out']} compares {', '.join(begun)}, and --models says "
+                f"{', '.join(names)}; give the command it began with, and --resume."
+            )
     data, recipe, out, options = _prepare(names, flags, f"compare-{_stem(flags)}")
     from mixer_tf import compare as comparing
 
-    with _resumable(out):
+    # The whole of it: models that have not begun need all that the first ones were given.
+    with _resumable(f"the same command with --resume --out {out}"):
         comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
     if not _is_chief():
         return
@@ -166,12 +178,12 @@ def _prepare(names, flags, default_name):
         raise ValueError("Give --batch-size, for all devices together, or --per-device, not both.")
     if flags["resume"]:
         flags = {**flags, **_begun(out, names)}
-    load_backend()
+    load_backend(computing=False)
     if not flags["out"] and _is_one_of_several():
         raise ValueError("Several hosts need --out, one folder that all of them see.")
     from mixer_tf.recipes import RECIPES, default_recipe
 
-    name = flags["recipe"] or default_recipe(_stem(flags))
+    name = flags["recipe"] or default_recipe(_stem(flags), flags["pretrained"])
     if name not in RECIPES:
         raise ValueError(zoo.unknown("recipe", name, RECIPES))
     fields = [field.name for field in dataclasses.fields(RECIPES[name])]
@@ -188,9 +200,11 @@ def _prepare(names, flags, default_name):
 
     size = flags["image_size"]
     size = (size, size) if size else None
+    first = zoo.find(names[0])
+    own_size = first.input_shape[:2] if first.own_size else None
     data = load_data(
         flags["data"],
-        size or zoo.find(names[0]).input_shape[:2],
+        flags.get("begun_with") or size or own_size,
         seed=flags["seed"],
         strict=flags["strict"],
     )
@@ -209,14 +223,15 @@ def _prepare(names, flags, default_name):
 
 
 def _begun(out, names):
-    """Data and seed that a run to be resumed began with: they decide which pictures train."""
+    """What a run to be resumed began with, as far as it decides which pictures train."""
     from mixer_tf.runs import Run
 
     runs = [Run(folder) for folder in (out, *(out / name for name in names))]
     for run in runs:
         if run.config_file.exists():
             config = run.config()
-            return {"data": config.data, "seed": config.seed}
+            size = config.input_shape[:2]
+            return {"data": config.data, "seed": config.seed, "begun_with": size}
     return {}
 
 

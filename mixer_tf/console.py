@@ -8,20 +8,36 @@ import sys
 import click
 
 
-def load_backend():
+def load_backend(computing=True):
     """Import Keras, and where the environment names other hosts, join them.
 
     The lines that TensorFlow writes to standard error as it starts are left out:
     they come from C++ before its logging can be turned down, and would bury the
     one line that matters. What fails still raises.
+
+    Args:
+        computing: also compute something, so that all such lines have come. False where
+            a CPU's threads are still to be set, which TensorFlow refuses afterwards.
     """
     with _silence():
         importlib.import_module("keras")
     from mixer_tf import hosts
 
     hosts.join()  # before anything is computed
+    if computing or _has_gpu():
+        with _silence():
+            importlib.import_module("keras").activations.relu([0.0])
+
+
+def _has_gpu():
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
     with _silence():
-        importlib.import_module("keras").activations.relu([0.0])
+        return bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager

@@ -75,5 +75,6 @@ def _read(source, model, num_classes, image_size):
         classes = math.prod(weights.shapes.get("head/bias", (0,)))
         if classes > _MOST_CLASSES:
             raise ValueError(f"{source} has a head of {classes:,} classes, which nothing real has.")
-        channels = (*weights.shapes.get("stem/kernel", ()), channels)[2:3][0]
+        stem = weights.shapes.get("stem/kernel", ())
+        channels = stem[2] if len(stem) == 4 else channels
         return fill(zoo.build(model, (height, width, channels), classes), weights)

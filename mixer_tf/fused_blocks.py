@@ -26,9 +26,9 @@ def fuse_blocks(model, products="float32"):
 
     Args:
         model: a Mixer, built under the float32 policy, not yet compiled.
-        products: what matrix products in training round their operands to,
-            `"float32"` or `"bfloat16"`; their sums, everything between them, and the
-            weights that the optimizer sees are float32.
+        products: what matrix products in training round their operands and results
+            to, `"float32"` or `"bfloat16"`; the sums within a product, everything
+            between them, and the weights that the optimizer sees are float32.
 
     Raises:
         ValueError: the model has a part that is not written here, see `why_not`.
@@ -215,7 +215,8 @@ def _mean(x):
 
 
 def _normalize_backward(x, gain, dy, epsilon):
-    """Gradient of `gain * normalized + shift` for x; and dy * normalized, whose sum is gain's."""
+    """Gradient of `gain * normalized + shift` for x; dy * normalized, whose sum is gain's; and
+    what x was normalized to."""
     normalized, scale = _normalize(x, epsilon)
     d = dy * gain
     d -= _mean(d) + normalized * _mean(d * normalized)

@@ -88,7 +88,11 @@ def join():
     if cluster is None:
         return None
     stack.only_keras_3("training on several hosts")
-    seconds = float(os.environ.get("MIXER_TF_WAIT", "45"))
+    wait = os.environ.get("MIXER_TF_WAIT", "45")
+    try:
+        seconds = float(wait)
+    except ValueError:
+        raise ValueError(f"MIXER_TF_WAIT is {wait!r}; give a number of seconds.") from None
     meet(cluster, seconds, f"Keras {keras.__version__} on {backend}")
     late = f"the workers met, but {backend} did not connect all of them; is a port closed?"
     with within(60, late):

@@ -125,7 +125,7 @@ def make_schedule(recipe, steps_per_epoch):
         steps_per_epoch: batches, or parts of batches, in one pass over the pictures.
 
     Returns:
-        A number, or a `keras.optimizers.schedules.LearningRateSchedule`.
+        A `keras.optimizers.schedules.LearningRateSchedule`.
     """
     # Where gradients are accumulated, Keras asks for the rate of the part that completes a batch.
     warmup = int(recipe.warmup_epochs * steps_per_epoch)

@@ -98,6 +98,8 @@ RECIPES = {
 }
 
 
-def default_recipe(data_name):
+def default_recipe(data_name, pretrained=False):
     """Name of the recipe that suits a data set where none was asked for."""
+    if pretrained:
+        return "finetune"  # the others would soon destroy what the weights know
     return "digits" if data_name == "digits" else "quick"

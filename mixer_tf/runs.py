@@ -9,6 +9,9 @@ history.csv        one row for each epoch
 result.json        what came out
 pictures.txt       which pictures were left out or converted, if any were
 events.out.*       for TensorBoard, also in train/ and validation/
+figures/           what `visualize` draws
+
+The callbacks keep patch_projections.npz, projector/ and projector_config.pbtxt beside them.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class RunConfig:
     precision: str
     command: str  # that makes the run again
     pretrained: str = ""  # what the weights began from
+    pictures: str = ""  # `Split.fingerprint` of those trained on
 
     @property
     def num_classes(self):
@@ -63,7 +67,8 @@ class RunConfig:
         Raises:
             ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
         """
-        words = (self.data, self.precision, self.command, self.pretrained, *self.class_names)
+        words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
+        words += self.class_names
         if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
             raise TypeError("a value is of a wrong kind")
         if type(self.seed) is not int or any(type(n) is not int for n in self.input_shape):
@@ -201,13 +206,14 @@ class Run:
             raise ValueError(f"{self.config_file} is incomplete or damaged ({reason}).") from error
 
     def model(self, which="best"):
-        """The trained model: its best weights on validation data, or its `"last"`."""
+        """The trained model, in float32: its best weights on validation data, or its `"last"`."""
         file = {"best": self.best_file, "last": self.last_file}[which]
         if not file.exists():
             raise ValueError(f"{self.folder} has no {file.name} yet: no epoch has ended.")
-        from mixer_tf import h5  # a run can be described without it
+        from mixer_tf import h5, stack  # a run can be described without them
 
-        model = self.config().build()
+        with stack.policy("float32"):  # whatever this process trained in before
+            model = self.config().build()
         h5.load_weights(model, file)
         return model
 

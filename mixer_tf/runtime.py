@@ -52,8 +52,8 @@ class Runtime:
         """`(index, count)` of this process among those that share each batch."""
         return (self.hosts.index, self.hosts.count) if self.hosts else (0, 1)
 
-    def describe(self):
-        """One line that says what was chosen and why."""
+    def describe(self, fused=False):
+        """One line that says what was chosen and why; `fused`: for a model of fused blocks."""
         if self.replicas == 1:
             shared = "1 replica"
         else:
@@ -64,7 +64,10 @@ class Runtime:
                 if self.hosts.strategy:
                     name = "MultiWorkerMirroredStrategy"  # its class has another name
             shared = f"{self.replicas} replicas by {name} on {where}"
-        return f"{self.device}, {self.backend}, {shared}, {self.precision} ({self.reason})"
+        reason = self.reason
+        if fused and self.products != self.precision:
+            reason = f"its blocks multiply in {self.products}, which is faster here"
+        return f"{self.device}, {self.backend}, {shared}, {self.precision} ({reason})"
 
     def scope(self):
         """Context in which the model is built and compiled."""
@@ -131,7 +134,7 @@ def choose(precision="auto", devices="auto"):
     products = "float32"
     alone = accelerator == "cpu" and strategy is None and keras.backend.backend() == "tensorflow"
     if stack.KERAS_3 and alone and reason != "as asked" and _multiplies_bfloat16():
-        products, reason = "bfloat16", "Mixer blocks multiply in bfloat16, which is faster here"
+        products = "bfloat16"
     keras.mixed_precision.set_global_policy(precision)
     return Runtime(
         keras.backend.backend(),

@@ -20,7 +20,7 @@ def names():
     """The (model, data) of everything that is there, in order of their names."""
     if not FOLDER.is_dir():
         return []
-    return [tuple(path.parent.name.rsplit("-", 1)) for path in sorted(FOLDER.glob(f"*/{SUMS}"))]
+    return [tuple(path.parent.name.split("-", 1)) for path in sorted(FOLDER.glob(f"*/{SUMS}"))]
 
 
 def build(model, input_shape=None, num_classes=None, weights=None):
@@ -63,6 +63,7 @@ def load(model, data, input_shape=None, num_classes=None):
         ValueError: there are no such weights (those that are there are named), they are
             for other pictures or classes, or the file is not the one that was shipped.
     """
+    zoo.find(model)
     if (model, data) not in names():
         there = ", ".join(f'build("{m}", weights="{d}")' for m, d in names()) or "none here"
         raise ValueError(
@@ -71,7 +72,7 @@ def load(model, data, input_shape=None, num_classes=None):
     run = Run.open(FOLDER / f"{model}-{data}")
     config = run.config()
     trained = (tuple(config.input_shape), config.num_classes)
-    asked = (tuple(input_shape or trained[0]), num_classes or trained[1])
+    asked = (tuple(input_shape or trained[0]), trained[1] if num_classes is None else num_classes)
     if asked != trained:
         raise ValueError(
             f"The weights of {model} trained on {data} are for pictures {trained[0]} and "
@@ -107,14 +108,24 @@ def ship(run, data):
 
     Returns:
         The folder. Its model card is left to write: `benchmarks/ship.py` does.
+
+    Raises:
+        ValueError: the run has not ended, or was trained on something else.
     """
+    run.result()  # or says that it has not ended
+    trained_on = pathlib.Path(run.config().data).stem
+    if trained_on != data:
+        raise ValueError(f"{run.folder} was trained on {trained_on}; it cannot go as {data!r}.")
     folder = FOLDER / f"{run.config().model_name}-{data}"
     folder.mkdir(parents=True, exist_ok=True)
     kept = [run.config_file, run.best_file, run.history_file, run.result_file]
     for file in kept:
         with files.replacing(folder / file.name) as beside:
             beside.write_bytes(file.read_bytes())
-    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in kept]
+    sums = [
+        f"{hashlib.sha256((folder / file.name).read_bytes()).hexdigest()}  {file.name}"
+        for file in kept
+    ]
     with files.replacing(folder / SUMS) as beside:
         beside.write_text("\n".join(sums) + "\n")
     return folder

@@ -5,6 +5,7 @@ that fit each other (`requirements-tfa.txt`). What both have is used everywhere 
 only one of them has is asked for here.
 """
 
+import contextlib
 import functools
 import itertools
 import warnings
@@ -32,8 +33,8 @@ def check(recipe):
     if recipe.optimizer not in OPTIMIZERS:
         other = "requirements-tfa.txt (tensorflow-addons)" if KERAS_3 else "requirements.txt"
         raise ValueError(
-            f"{here} has no optimizer {recipe.optimizer!r}; it has {', '.join(OPTIMIZERS)}. The "
-            f"environment of {other} has it."
+            f"{here} has no optimizer {recipe.optimizer!r}; it has {', '.join(OPTIMIZERS)}: "
+            f"choose one (--optimizer). The environment of {other} has it."
         )
     if KERAS_3:
         return
@@ -41,9 +42,20 @@ def check(recipe):
     asked = [name for name, without in _NEEDS_KERAS_3.items() if values[name] != without]
     if asked:
         raise ValueError(
-            f"{here} has no {', '.join(asked)}; leave that out (the recipes digits and quick have "
-            "none of it), or use Keras 3, the environment of requirements.txt."
+            f"{here} has no {', '.join(asked)}; leave that out (the recipe digits has none of "
+            "it), or use Keras 3, the environment of requirements.txt."
         )
+
+
+@contextlib.contextmanager
+def policy(name):
+    """Context in which layers are made under a dtype policy; afterwards all is as before."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def only_keras_3(what):

@@ -127,7 +127,7 @@ class SaveState(keras.callbacks.Callback):
         self.seconds = seconds
         self.step = first_step
         self.every = every
-        self._asked = False
+        self.asked = False
         self._before = None
 
     def on_train_begin(self, logs=None):
@@ -135,9 +135,9 @@ class SaveState(keras.callbacks.Callback):
             self._before = signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number, frame):
-        if self._asked:  # the second Ctrl-C does not wait for the step
+        if self.asked:  # the second Ctrl-C does not wait for the step
             raise KeyboardInterrupt
-        self._asked = True
+        self.asked = True
 
     def restore_signal(self):
         """Give Ctrl-C back to whom it belonged."""
@@ -149,23 +149,40 @@ class SaveState(keras.callbacks.Callback):
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             return  # at the end of an epoch its validation and its row come first
-        if self._asked or (self.every and self.step % self.every == 0):
+        if self.asked or (self.every and self.step % self.every == 0):
             self.save()
-        if self._asked:
+        if self.asked:
             raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
         self.run.write_history(self.history)
         self.save()
-        if self._asked:
-            raise Interrupted
 
     def save(self):
         """Write the state now."""
         self.run.ensure()
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
         save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
+
+
+class StopAfterEpoch(keras.callbacks.Callback):
+    """Ends a training that Ctrl-C stops at the end of an epoch.
+
+    In the list it stands last: the epoch is saved and will not come again, so
+    that all others must have seen its end.
+
+    Args:
+        saver: the `SaveState` that heard the Ctrl-C.
+    """
+
+    def __init__(self, saver):
+        super().__init__()
+        self.saver = saver
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.saver.asked:
+            raise Interrupted
 
 
 class KeepWeights(keras.callbacks.Callback):

@@ -1,8 +1,10 @@
 """Recipe + model + data + runtime -> a run directory."""
 
-from mixer_tf import finetune, hosts, zoo
+from mixer_tf import cpu_step, finetune, hosts, zoo
+from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.trainer import Trainer
+from mixer_tf.variants import find_mixer
 
 
 @hosts.losing_workers()
@@ -55,8 +57,12 @@ def train(
         WorkerLost: another host is gone; the run can be resumed, by all together.
     """
     hosts.join()
+    if find_mixer(model) is None:
+        zoo.find(model)
     image_size = image_size or input_size(model, data)
     input_shape = (*image_size, data.image_shape[2])
+    if own_process:
+        cpu_step.one_thread_each(model, input_shape, recipe, precision)
     if pretrained:
         model = finetune.adapted(model, input_shape, pretrained)
     config = RunConfig(
@@ -69,9 +75,10 @@ def train(
         precision=precision,
         command=command,
         pretrained=str(pretrained),
+        pictures=data.train.fingerprint(),
     )
     # before a folder is made: what does not fit, shows here
-    trainer = Trainer(config, data, quiet, bool(pretrained), save_every, own_process)
+    trainer = Trainer(config, data, quiet, bool(pretrained), save_every)
     run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
     return trainer.fit(run, callbacks)
 
@@ -101,8 +108,17 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
             f"{out} was trained on {len(config.class_names)} classes of {config.data}; the data "
             f"given has {len(data.class_names)} others."
         )
+    if config.pictures not in ("", data.train.fingerprint()):
+        raise ValueError(
+            f"{out} was trained on other pictures of {config.data} than are there now (number and "
+            f"checksum of labels were {config.pictures}, are {data.train.fingerprint()}); bring "
+            "those back, or begin a new run with --pretrained."
+        )
+    if own_process:
+        recipe = Recipe.from_dict(config.recipe)
+        cpu_step.one_thread_each(config.model, config.input_shape, recipe, config.precision)
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
-    return Trainer(config, data, quiet, again, save_every, own_process).fit(run, callbacks)
+    return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 
 
 def input_size(model, data):

@@ -1,6 +1,7 @@
 """One training, made ready from its config: the model compiled, its batches, its callbacks."""
 
 import contextlib
+import statistics
 import sys
 import time
 import zlib
@@ -8,7 +9,7 @@ import zlib
 import keras
 import numpy as np
 
-from mixer_tf import batch_size, cpu_step, files, finetune, h5, hosts, runtime, stack
+from mixer_tf import batch_size, cpu_step, files, finetune, hosts, runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
@@ -18,14 +19,14 @@ from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe, make_loss, make_optimizer
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.sam import sharpen
-from mixer_tf.state import KeepWeights, SaveState, load_newest
+from mixer_tf.state import KeepWeights, SaveState, StopAfterEpoch, load_newest
 from mixer_tf.version import versions
 
 
 class Trainer:
     """The model, compiled for a run, and its batches."""
 
-    def __init__(self, config, data, quiet, load_pretrained, save_every, own_process):
+    def __init__(self, config, data, quiet, load_pretrained, save_every):
         self.config = config
         self.data = data
         self.load_pretrained = load_pretrained
@@ -33,10 +34,6 @@ class Trainer:
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
         stack.check(self.recipe)
-        if own_process:
-            cpu_step.one_thread_each(
-                config.model, config.input_shape, self.recipe, config.precision
-            )
         self.runtime = runtime.choose(config.precision)
         if self.runtime.hosts:
             self.runtime.hosts.agree(self._terms())
@@ -132,7 +129,8 @@ class Trainer:
         several = self.runtime.hosts
         if not self.quiet and self.runtime.is_chief:
             about = batch_size.describe(self.recipe, self.runtime.replicas)
-            print(f"{self.config.model_name}: {self.runtime.describe()}; {about}", file=sys.stderr)
+            machine = self.runtime.describe(self.fused)
+            print(f"{self.config.model_name}: {machine}; {about}", file=sys.stderr)
         total = self.recipe.epochs * self.steps_per_epoch
         while True:
             progress = {"step": 0, "seconds": 0.0, "history": []}
@@ -184,7 +182,8 @@ class Trainer:
         keeper = KeepWeights(run, best)
         shown = self._shown(callbacks(run))
         try:
-            return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown])
+            stop = StopAfterEpoch(saver)
+            return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown, stop])
         finally:
             bar.close()
             saver.restore_signal()
@@ -241,11 +240,10 @@ class Trainer:
 
     def _finish(self, run, progress):
         """Test the best weights, write `result.json` and return it."""
-        model = self.config.build()  # as `evaluate` builds it, so that both give the same numbers
-        h5.load_weights(model, run.best_file)
+        model = run.model()  # as `evaluate` does, so that both give the same numbers
         test = self.data.test
         scores = score(predict_logits(model, test, self.config.num_classes), test.labels)
-        rates = sorted(row["images_per_second"] for row in progress["history"])
+        rates = [row["images_per_second"] for row in progress["history"]]
         result = {
             "model": self.config.model_name,
             "data": self.config.data,
@@ -262,7 +260,7 @@ class Trainer:
             "test_pictures": scores["n"],
             "best_val_accuracy": max(row["val_accuracy"] for row in progress["history"]),
             "train_seconds": progress["seconds"],
-            "images_per_second": rates[len(rates) // 2],  # the median over epochs
+            "images_per_second": statistics.median(rates),  # of the epochs
             "versions": versions(),
             "command": self.config.command,
         }

@@ -81,18 +81,10 @@ def _token_mixing(subject, path, block):
 def _mixing_distance(subject, path):
     grid = subject.grid
     distances, untrained = [], []
-    for block in subject.blocks:
+    for i, block in enumerate(subject.blocks):
         first, _, second, _ = block.token_mixing.get_weights()
         distances.append(figures.mixing_distance(first, second, grid))
-        fresh = [
-            figures.mixing_distance(
-                figures.fresh_kernel(first.shape, 2 * seed),
-                figures.fresh_kernel(second.shape, 2 * seed + 1),
-                grid,
-            )
-            for seed in range(5)
-        ]
-        untrained.append(fresh)
+        untrained.append(figures.fresh_distances((first.shape, second.shape), grid, seed=i))
     tokens = grid[0] * grid[1]
     uniform = figures.mixing_distance(np.ones((tokens, 1)), np.ones((1, tokens)), grid)
     figures.save(figures.mixing_distances(distances, untrained, uniform), path)
@@ -168,9 +160,9 @@ def _curves(subject, path):
 
 
 def _beside(subject):
-    """This run and the ended ones in the folder it stands in, of the same data."""
-    runs = []
-    for folder in sorted(subject.run.folder.absolute().parent.iterdir()):
+    """This run and the ended ones in the folder it stands in, of the same data, at most 63."""
+    runs, own = [], subject.run.folder.absolute()
+    for folder in [own, *sorted(f for f in own.parent.iterdir() if f != own)]:
         run = Run(folder)
         if not (run.config_file.exists() and run.result_file.exists()):
             continue
@@ -179,14 +171,14 @@ def _beside(subject):
                 runs.append({"name": folder.name, "history": run.history(), "result": run.result()})
         except ValueError:  # of another format, or damaged: not this run's fault
             continue
-    return runs
+    return runs[:63]  # so many markers in so many colours can be told apart
 
 
 def _cost(subject, path):
     runs = _beside(subject)
     if not runs:
         raise NotHere("the run has not ended.")
-    figures.save(figures.accuracy_against_cost(runs[:63]), path)
+    figures.save(figures.accuracy_against_cost(runs), path)
 
 
 def _shuffles(subject, path):

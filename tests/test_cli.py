@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from mixer_tf.cli import main
+from mixer_tf.recipe import Recipe
+from mixer_tf.runs import Run, RunConfig
 
 
 def run(*arguments, **environment):
@@ -46,6 +49,14 @@ def test_help_and_models_answer_at_once(command):
         assert result.returncode == 0
         assert result.stdout
     assert min(times) < 2
+
+
+def test_help_names_every_recipe():
+    from mixer_tf import RECIPES
+
+    text = " ".join(run("train", "--help").stdout.split())
+    for name in RECIPES:
+        assert re.search(rf"\b{name}\b", text.split("How to train")[1].split("--epochs")[0])
 
 
 def test_models_lists_every_model():
@@ -140,6 +151,28 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     assert "digits has 10 others" in line
     main(["compare", "--models", "mixer_cifar_2", "resnet20", "--out", str(out), "--resume"])
     assert capfd.readouterr().out.startswith(table)
+    line = refused(capfd, "compare", "--out", out, "--resume")  # not those two
+    assert "compares mixer_cifar_2, resnet20, and --models says mixer_nano, resnet20" in line
+
+
+def test_a_resumed_run_sees_pictures_of_its_own_size(monkeypatch, tmp_path, picture_folder):
+    """Also where a folder's pictures differ in size, so that they are resized as they are read."""
+    root = picture_folder(size=(40, 40))
+    Image.open(root / "cat" / "0.png").resize((24, 20)).save(root / "cat" / "0.png")
+    config = RunConfig(
+        "mixer_nano", (24, 24, 3), ("cat", "dog"), str(root), Recipe().to_dict(), 0, "float32", ""
+    )
+    Run.create(tmp_path / "run", config)
+    seen = {}
+
+    def stop(out, data, **options):
+        seen["shape"] = data.image_shape
+        raise ValueError("enough")
+
+    monkeypatch.setattr("mixer_tf.train.resume", stop)
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", "--out", str(tmp_path / "run")])
+    assert seen["shape"] == (24, 24, 3)
 
 
 def test_several_models_stand_once(capfd):

@@ -115,6 +115,7 @@ def test_recipes_survive_json(name):
 def test_default_recipes():
     assert default_recipe("digits") == "digits"
     assert default_recipe("a folder") == "quick"
+    assert default_recipe("digits", "w.npz") == "finetune"
     assert default_recipe("rows") == "quick"  # a folder that is called as a recipe is
 
 
@@ -146,6 +147,8 @@ def test_runtime_says_what_and_why():
     quick = "avx512_bf16" in flags or "amx_bf16" in flags
     tensorflow = keras.backend.backend() == "tensorflow"
     assert chosen.products == ("bfloat16" if quick and tensorflow else "float32")
+    assert ("multiply in bfloat16" in chosen.describe(fused=True)) == (chosen.products != "float32")
+    assert "bfloat16" not in chosen.describe()
     assert runtime.choose("float32").products == "float32"
     assert "\n" not in chosen.describe()
     asked = runtime.choose("mixed_bfloat16")

@@ -34,6 +34,12 @@ def test_built_by_name_they_give_the_runs_logits(kept, tiny_data):
 def test_what_does_not_fit_is_said(kept):
     with pytest.raises(ValueError, match=r'there are: build\("mixer_cifar_2", weights="digits"\)'):
         mixer_tf.build("mixer_nano", weights="digits")
+    with pytest.raises(ValueError, match="and 10 classes, not for .* and 0;"):
+        mixer_tf.build("mixer_cifar_2", num_classes=0, weights="digits")
+    with pytest.raises(ValueError, match="There is no model 'mixer_cifar_3'"):
+        mixer_tf.build("mixer_cifar_3", weights="digits")
+    with pytest.raises(ValueError, match="trained on digits; it cannot go as 'cifar10'"):
+        shipped.ship(kept, "cifar10")
     with pytest.raises(ValueError, match="not for .32, 32, 3."):
         mixer_tf.build("mixer_cifar_2", (32, 32, 3), weights="digits")
     file = shipped.FOLDER / "mixer_cifar_2-digits" / "model.weights.h5"

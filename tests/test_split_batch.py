@@ -59,6 +59,30 @@ def test_number_of_parts(batch, tokens, at_least, parts):
     assert split_batch.part_count(batch, tokens, at_least) == parts
 
 
+FROM_THE_COMMAND_LINE = """
+import sys
+from mixer_tf import cli
+cli.main([
+    "train", "--model", "mixer_cifar_2", "--data", "digits", "--epochs", "1", "--out", sys.argv[1]
+])
+from mixer_tf import split_batch
+print("parts at once", split_batch.parts_at_once())
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
+def test_the_command_gives_each_core_a_part(tmp_path):
+    """Its threads must be set before TensorFlow has computed anything."""
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_THE_COMMAND_LINE, tmp_path / "run"],
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert f"parts at once {os.cpu_count()}" in done.stdout, done.stderr
+    assert len(done.stderr.splitlines()) == 2, done.stderr  # what runs, and the epoch
+
+
 IN_ITS_OWN_PROCESS = """
 import sys
 import numpy as np

@@ -19,6 +19,7 @@ from mixer_tf.recipe import Recipe
 from mixer_tf.runtime import Runtime
 from mixer_tf.state import Interrupted, KeepWeights
 from mixer_tf.train import input_size, resume, train
+from mixer_tf.variants import RelativeConfig
 
 SMALL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1, stochastic_depth=0.1)
 RECIPE = Recipe(
@@ -229,6 +230,17 @@ def test_a_training_learns(digits, tmp_path):
     assert result["test_accuracy"] > 0.8  # chance is 0.1
 
 
+def test_all_see_the_end_of_an_epoch_that_a_stop_falls_into(straight, tmp_path):
+    """It is saved and does not come again."""
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    both = lambda run: [*stop_after(5)(run), watch]  # noqa: E731 - 160 pictures, 32 a step
+    with pytest.raises(Interrupted):
+        train(SMALL, straight[1], RECIPE, tmp_path / "run", quiet=True, callbacks=both)
+    assert seen == [0]
+    assert Run.open(tmp_path / "run").history()["epoch"] == [0]
+
+
 def test_input_size(digits):
     assert input_size("mixer_cifar_4", digits) == (72, 72)
     assert input_size("mixer_nano", digits) == (16, 16)
@@ -256,6 +268,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
     (tmp_path / "half" / "config.json").write_text((out / "config.json").read_text())
     with pytest.raises(ValueError, match="has 2 others"):
         resume(tmp_path / "half", other)
+    fewer = dataclasses.replace(data, train=data.train.take(slice(1, None)))
+    with pytest.raises(ValueError, match="trained on other pictures of digits than are there now"):
+        resume(tmp_path / "half", fewer)
+    relative = RelativeConfig("resmlp", 1, 8, (4, 4))
+    with pytest.raises(ValueError, match="There is no model"):
+        train(relative, data, RECIPE, tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}'])

@@ -6,6 +6,7 @@ from mixer_tf.figures.mixing import mixing_distances, one_patch, token_mixing
 from mixer_tf.figures.outcome import confusion, embedding, mistakes
 from mixer_tf.figures.patterns import (
     Pairs,
+    fresh_distances,
     fresh_kernel,
     mixing_distance,
     opposite_pairs,
@@ -31,6 +32,7 @@ __all__ = [
     "embedding",
     "evolution",
     "filter_tiles",
+    "fresh_distances",
     "fresh_kernel",
     "learning_curves",
     "mistakes",

@@ -132,3 +132,16 @@ def mixing_distance(first, second, grid):
     weight = np.abs(np.asarray(first, "float64") @ np.asarray(second, "float64"))
     total = weight.sum(0)
     return float(np.mean((weight * distance).sum(0) / np.where(total > 0, total, 1)))
+
+
+def fresh_distances(shapes, grid, seed=0, draws=5):
+    """`mixing_distance` of MLPs that were never trained, `[draws]`.
+
+    Args:
+        shapes: of the two kernels.
+        grid: `(rows, columns)` of tokens.
+        seed: give each block another, or all of them have the same control.
+        draws: how many MLPs.
+    """
+    kernels = ([fresh_kernel(s, (seed, d, k)) for k, s in enumerate(shapes)] for d in range(draws))
+    return np.array([mixing_distance(first, second, grid) for first, second in kernels])
