@@ -95,17 +95,18 @@ def picture(runs):
                 linestyle="none",
                 label=label,
             )
-    for name, weights, accuracy in PUBLISHED:
+    for i, (name, weights, accuracy) in enumerate(PUBLISHED):
         axes[0].plot(weights, accuracy, marker="o", color="0.55", mfc="white", linestyle="none")
+        place = (5, 4 if i % 2 else -10)  # neighbours' names on both sides of their points
         axes[0].annotate(
-            name, (weights, accuracy), (5, -10), textcoords="offset points", size=7, color="0.35"
+            name, (weights, accuracy), place, textcoords="offset points", size=7, color="0.35"
         )
     for panel, label in zip(
         axes, ("weights (hollow: as published by others)", "minutes of training")
     ):
         panel.set(xscale="log", xlabel=label)
         panel.grid(alpha=0.3, which="both")
-    axes[0].set_ylabel("test accuracy (%)")
+    axes[0].set(xlim=(8e4, 8e6), ylabel="test accuracy (%)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 

@@ -1,7 +1,7 @@
 """The recipes that have a name.
 
-Each says in its docstring what came of it, on what, in which time, and the
-command that does it again. `benchmarks/results.md` has all the runs.
+Where one was run to its end here, its docstring says what came of it, on what, in
+which time, and the command that does it again. `benchmarks/results.md` has all the runs.
 """
 
 import dataclasses
@@ -51,7 +51,12 @@ class Quick(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class Cifar(Recipe):
-    """Long runs on small colour pictures: what keeps a Mixer from learning them by heart."""
+    """Long runs on small colour pictures: what keeps a Mixer from learning them by heart.
+
+    `mixer_cifar_4` (200,202 weights): 83.41 ± 0.37 % on CIFAR-10's test pictures (JPEG copy), one
+    seed, 72 minutes at the median rate on 2 cores of an AMD EPYC, TensorFlow 2.21.0, by
+    `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`.
+    """
 
     epochs: int = 100
     warmup_epochs: float = 5.0
