@@ -4,7 +4,8 @@
     python benchmarks/results.py --add RUN...  # keep further ended runs first
 
 Kept are the runs in `weights/` and, of those whose weights are not shipped, the
-config, the history and the result in `benchmarks/trained/`. Every number comes from these files.
+config, the history and the result in `benchmarks/trained/`. Every number of a run comes from
+these files.
 """
 
 import argparse
@@ -22,8 +23,8 @@ from mixer_tf.runs import Run
 
 HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "trained"
-# What others have published, for the picture: (name, weights, test accuracy in per cent).
 PICTURES = 45_000  # trained on in an epoch
+# What others have published, for the picture: (name, weights, test accuracy in per cent).
 PUBLISHED = (
     ("MLP-Mixer-CIFAR10, 2 blocks", 116_490, 70.94),
     ("MLP-Mixer-CIFAR10, 4 blocks", 200_202, 71.2),

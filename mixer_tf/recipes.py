@@ -20,7 +20,19 @@ class Digits(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ancestor(Recipe):
+class _PlainAdam(Recipe):
+    """Adam at a constant rate, and none of what came after it."""
+
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestor(_PlainAdam):
     """What sayakpaul/MLP-Mixer-CIFAR10 did on four GPUs, 512 pictures each, for comparison with it.
 
     Its dropout of 0.25 before the pooling is left out; pictures turn before they are enlarged.
@@ -28,13 +40,7 @@ class Ancestor(Recipe):
 
     epochs: int = 100
     batch_size: int = 2048
-    optimizer: str = "adam"
     learning_rate: float = 4e-3
-    schedule: str = "constant"
-    warmup_epochs: float = 0.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float = 0.0
     augmentation: Augmentation = Augmentation(flip=True, rotation=0.02, zoom=0.2)
 
 
@@ -83,18 +89,12 @@ class Finetune(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows(Recipe):
+class Rows(_PlainAdam):
     """The model zoo's row mixer: plain Adam; the dropout of 0.1 is the model's own."""
 
     epochs: int = 56
     batch_size: int = 100
-    optimizer: str = "adam"
     learning_rate: float = 1e-3
-    schedule: str = "constant"
-    warmup_epochs: float = 0.0
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    clip_norm: float = 0.0
     augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
 
 

@@ -3,6 +3,8 @@
 import os
 import tempfile
 
-_runs = tempfile.TemporaryDirectory(prefix="mixer_tf_runs_")  # removed when the tests end
+# A folder for each process of the tests, which removes it: two notebooks that run at once would
+# write into the same run.
+_runs = tempfile.TemporaryDirectory(prefix="mixer_tf_runs_")
+os.environ["MIXER_TF_RUNS"] = _runs.name
 os.environ.setdefault("MIXER_TF_QUICK", "1")
-os.environ.setdefault("MIXER_TF_RUNS", _runs.name)

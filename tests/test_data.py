@@ -44,6 +44,8 @@ def test_folder(picture_folder, below):
         (root / "test" / "dog").mkdir(parents=True)
         Image.new("RGB", (8, 8), (9, 8, 7)).save(root / "test" / "dog" / "a.png")
     data = load_data(root)
+    other = load_data(root, seed=1)  # held out anew, but tested on the same pictures
+    np.testing.assert_array_equal(other.test.images, data.test.images)
     assert data.class_names == ("cat", "dog")
     if below:
         assert data.test.images.tolist() == [[[[9, 8, 7]] * 8] * 8]

@@ -1,6 +1,7 @@
 """Weights that come with the suite: what is built from them is what was trained."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from mixer_tf.data import load_data
 from mixer_tf.recipes import RECIPES
 from mixer_tf.runs import Run
 from mixer_tf.train import train
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -58,6 +61,10 @@ def test_what_is_shipped_is_whole(model, data):
     card = (folder / "README.md").read_text()
     assert f"{100 * result['test_accuracy']:.2f} ±" in card
     assert len(card.splitlines()) <= 14
+    table = (ROOT / "benchmarks" / "results.md").read_text()
+    accuracy = f"{100 * result['test_accuracy']:.2f} ±"
+    rows = [line for line in table.splitlines() if f"`{result['command']}`" in line]
+    assert data != "cifar10" or (len(rows) == 1 and accuracy in rows[0])
     if data == "digits":  # the one that is always at hand
         from mixer_tf.evaluate import predict_logits, score
 

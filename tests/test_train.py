@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf import MixerConfig, Run, h5
+from mixer_tf import MixerConfig, Run, h5, stack
 from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Recipe
@@ -97,6 +97,13 @@ def test_run_directory(straight):
     assert history["epoch"] == [0, 1, 2]
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"} <= set(history)
     assert result["best_val_accuracy"] == max(history["val_accuracy"])
+
+
+def test_a_run_is_opened_in_float32_whatever_is_trained_in(straight):
+    with stack.policy("mixed_bfloat16"):
+        model = Run.open(straight[0]).model()
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_result_is_that_of_the_best_weights(straight):
