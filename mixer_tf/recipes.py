@@ -48,7 +48,8 @@ class Ancestor(_PlainAdam):
 class Quick(Recipe):
     """Short runs on small colour pictures."""
 
-    epochs: int = 20
+    epochs: int = 15
+    warmup_epochs: float = 1.0
     optimizer: str = "muon"
     learning_rate: float = 1e-2
     label_smoothing: float = 0.0

@@ -104,6 +104,7 @@ class Run:
         self.last_file = self.folder / "last.weights.h5"
         self.history_file = self.folder / "history.csv"
         self.pictures_file = self.folder / "pictures.txt"
+        self.filters_file = self.folder / "patch_projections.npz"
         self.result_file = self.folder / "result.json"
         self._description = None  # what config.json says, while `alone`
 

@@ -7,6 +7,8 @@ resuming needs: `evaluate`, `predict`, `visualize` and `export` take it as they 
 import hashlib
 import pathlib
 
+import numpy as np
+
 from mixer_tf import files, zoo
 from mixer_tf.runs import Run
 
@@ -14,6 +16,7 @@ _HERE = pathlib.Path(__file__).parent
 # In a checkout at its top; installed, within the package.
 FOLDER = (_HERE if (_HERE / "weights").is_dir() else _HERE.parent) / "weights"
 SUMS = "SHA256SUMS"
+_SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 
 
 def names():
@@ -122,6 +125,9 @@ def ship(run, data):
     for file in kept:
         with files.replacing(folder / file.name) as beside:
             beside.write_bytes(file.read_bytes())
+    if run.filters_file.exists():
+        kept.append(run.filters_file)
+        _ship_filters(run.filters_file, folder / run.filters_file.name)
     sums = [
         f"{hashlib.sha256((folder / file.name).read_bytes()).hexdigest()}  {file.name}"
         for file in kept
@@ -129,3 +135,13 @@ def ship(run, data):
     with files.replacing(folder / SUMS) as beside:
         beside.write_text("\n".join(sums) + "\n")
     return folder
+
+
+def _ship_filters(source, target):
+    """Some of the snapshots that `callbacks.PatchProjections` wrote, evenly over the epochs."""
+    with np.load(source, allow_pickle=False) as file:
+        order, epochs, kernels = file["order"], file["epochs"], file["kernels"]
+    wanted = np.linspace(0, epochs[-1], min(_SNAPSHOTS, len(epochs)))
+    some = np.unique([np.abs(epochs - epoch).argmin() for epoch in wanted])
+    with files.replacing(target) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, order=order, epochs=epochs[some], kernels=kernels[some])

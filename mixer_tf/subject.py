@@ -86,9 +86,8 @@ class Subject:
     @functools.cached_property
     def snapshots(self):
         """`(kernels [E, h, w, c, C] by frequency, epochs [E])` that the callback wrote."""
-        path = self.run.folder / "patch_projections.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(self.run.filters_file, allow_pickle=False) as file:
                 kernels, epochs = file["kernels"].astype("float32"), file["epochs"]
         except Exception as error:  # missing or damaged: numpy and zipfile raise their own
             raise NotHere("the run has no patch_projections.npz that can be read.") from error

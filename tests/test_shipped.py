@@ -11,6 +11,7 @@ from mixer_tf import shipped
 from mixer_tf.data import load_data
 from mixer_tf.recipes import RECIPES
 from mixer_tf.runs import Run
+from mixer_tf.subject import Subject
 from mixer_tf.train import train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -21,7 +22,11 @@ def kept(tmp_path, tiny_data, monkeypatch):
     """A short run, shipped into a folder of its own."""
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
     recipe = dataclasses.replace(RECIPES["digits"], epochs=1, warmup_epochs=0)
-    train("mixer_cifar_2", tiny_data, recipe, tmp_path / "run", image_size=(18, 18), quiet=True)
+    folder = tmp_path / "run"
+    train("mixer_cifar_2", tiny_data, recipe, folder, image_size=(18, 18), quiet=True)
+    epochs = np.array([0, *range(4, 60, 4), 57, 58, 59, 60])  # as the callback thins them
+    kernels = np.broadcast_to(epochs[:, None, None, None, None], (len(epochs), 9, 9, 1, 128))
+    np.savez(folder / "patch_projections.npz", order=np.arange(128), epochs=epochs, kernels=kernels)
     shipped.ship(Run.open(tmp_path / "run"), "digits")
     return Run.open(tmp_path / "run")
 
@@ -32,6 +37,17 @@ def test_built_by_name_they_give_the_runs_logits(kept, tiny_data):
     images = np.random.default_rng(0).uniform(0, 255, (3, *model.input_shape[1:]))
     np.testing.assert_array_equal(model(images), kept.model()(images))
     assert model.count_params() == kept.result()["parameters"]
+
+
+def test_the_filters_course_comes_along_in_ten_steps(kept):
+    subject = Subject(Run.open(shipped.FOLDER / "mixer_cifar_2-digits"))
+    kernels, epochs = subject.snapshots
+    assert len(epochs) == 10
+    assert (epochs[0], epochs[-1]) == (0, 60)
+    assert set(np.diff(epochs)) <= {4, 8}  # evenly, as far as 4 divides 60 / 9
+    assert (kernels == epochs[:, None, None, None, None]).all()
+    with np.load(kept.filters_file) as before:
+        assert len(before["epochs"]) == 19  # the run's own is left alone
 
 
 def test_what_does_not_fit_is_said(kept):
