@@ -34,7 +34,7 @@ def check(recipe):
         other = "requirements-tfa.txt (tensorflow-addons)" if KERAS_3 else "requirements.txt"
         raise ValueError(
             f"{here} has no optimizer {recipe.optimizer!r}; it has {', '.join(OPTIMIZERS)}: "
-            f"choose one (--optimizer). The environment of {other} has it."
+            f"choose one (--optimizer, --learning-rate). The environment of {other} has it."
         )
     if KERAS_3:
         return

@@ -31,7 +31,7 @@ def room(name):
 
 
 TRAINING = ["train", "trainer", "cpu_step", "recipe", "batches", "data", "augment", "runtime"]
-TRAINING += ["runs", "state", "cli", "cli_training"]
+TRAINING += ["runs", "state", "cli", "cli_flags", "cli_training"]
 NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py", "relatives.py"]
 
 
@@ -95,8 +95,8 @@ def test_imports_run_one_way():
 
 
 def test_help_needs_no_keras():
-    commands = ["__init__", "__main__", "cli", "cli_training", "console", "cluster", "meeting"]
-    for name in [*commands, "report", "zoo", "variants", "version"]:
+    commands = ["__init__", "__main__", "cli", "cli_flags", "cli_training", "console"]
+    for name in [*commands, "cluster", "meeting", "report", "zoo", "variants", "version"]:
         for heavy in ("keras", "tensorflow", "numpy", "matplotlib"):
             found = imports(room(f"{name}.py"), top_only=True)
             assert not any(i.split(".")[0] == heavy for i in found), name

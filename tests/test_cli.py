@@ -154,6 +154,36 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     line = refused(capfd, "compare", "--out", out, "--resume")  # not those two
     assert "compares mixer_cifar_2, resnet20, and --models says mixer_nano, resnet20" in line
 
+    # The flags it began with may stand there again, others may not.
+    again = ["--models", "mixer_cifar_2", "resnet20", "--resume", *flags]
+    main(["compare", *map(str, again)])
+    assert capfd.readouterr().out.startswith(table)
+    run_folder = out / "mixer_cifar_2"
+    for command, said in (
+        (["compare", *again, "--epochs", 4], "has epochs 3, the command says 4"),
+        (["compare", *again, "--recipe", "cifar"], "has augmentation"),
+        (["train", "--resume", "--out", run_folder, "--batch-size", 8], "has batch_size 4"),
+        (["train", "--resume", "--out", run_folder, "--seed", 1], "has seed 0, the command says 1"),
+        (["train", "--resume", "--out", run_folder, "--model", "resnet20"], "mixer_cifar_2"),
+        (["train", "--resume", "--out", run_folder, "--image-size", 9], "has image_size 18"),
+    ):
+        line = refused(capfd, *command)
+        assert said in line
+        assert "keeps what it began with" in line
+    moved = root.rename(root.with_name("moved"))
+    assert "moved" not in refused(capfd, "train", "--resume", "--out", run_folder)
+    main(["train", "--resume", "--out", str(run_folder), "--data", str(moved)])
+
+
+def test_a_rate_belongs_to_its_optimizer(capfd, tmp_path):
+    out = ["--out", tmp_path / "run"]
+    line = refused(capfd, "train", "--recipe", "quick", "--optimizer", "adamw", *out)
+    assert "has a learning rate for muon, 0.01; with --optimizer adamw give --learning-rate" in line
+    line = refused(capfd, "train", "--optimizer", "sgd", *out)
+    assert "The recipe digits has a learning rate for adamw, 0.002" in line
+    assert "--learning-rate" in refused(capfd, "train", "--learning-rate", "0", *out)
+    assert not (tmp_path / "run").exists()
+
 
 def test_a_resumed_run_sees_pictures_of_its_own_size(monkeypatch, tmp_path, picture_folder):
     """Also where a folder's pictures differ in size, so that they are resized as they are read."""
