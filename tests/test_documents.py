@@ -10,6 +10,7 @@ import pytest
 import callbacks
 import mixer_tf
 from mixer_tf import cli
+from mixer_tf.recipes import RECIPES
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md")]
@@ -73,3 +74,14 @@ def test_commands_are_ones_that_exist(page):
 
 def test_the_pages_have_commands():
     assert sum(len(list(commands_of(page))) for page in PAGES) > 15
+
+
+def test_the_table_of_recipes_is_what_they_are():
+    row = r"^\| `(\w+)` \| [^|]* \| ([\d,]+)( steps)? \| ([\d,]+) \| (\w+), ([\d.]+)"
+    rows = re.findall(row, (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert {name for name, *_ in rows} == set(RECIPES)
+    for name, length, steps, batch, optimizer, rate in rows:
+        recipe = RECIPES[name]
+        assert int(length.replace(",", "")) == (recipe.steps if steps else recipe.epochs), name
+        assert int(batch.replace(",", "")) == recipe.batch_size, name
+        assert (optimizer.lower(), float(rate)) == (recipe.optimizer, recipe.learning_rate), name
