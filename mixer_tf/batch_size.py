@@ -26,12 +26,15 @@ def per_replica(batch_size, replicas):
 def scaled(recipe, pictures, replicas):
     """The recipe for `pictures` of each batch on each device.
 
-    The peak of the learning rate follows the batch by the linear rule, k times
-    the batch at k times the rate (Goyal et al. 2017, arXiv 1706.02677, section
-    2.1). It holds with a warm-up and up to a few thousand pictures a batch; it
-    was found for SGD.
+    The peak of the learning rate follows the batch: k times the batch at k times
+    the rate for SGD (Goyal et al. 2017, arXiv 1706.02677, section 2.1), at the
+    square root of k times the rate for the others, whose steps do not grow with
+    the gradient (Malladi et al. 2022, arXiv 2205.10287, for Adam). Both hold with
+    a warm-up and up to a few thousand pictures a batch.
     """
     factor = pictures * replicas / recipe.batch_size
+    if recipe.optimizer != "sgd":
+        factor **= 0.5
     return dataclasses.replace(
         recipe,
         batch_size=pictures * replicas,

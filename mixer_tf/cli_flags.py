@@ -42,6 +42,7 @@ def training_flags(command):
             type=click.FloatRange(0, min_open=True),
             help="Its peak, instead of the recipe's.",
         ),
+        click.option("--weight-decay", type=click.FloatRange(0), help="Instead of the recipe's."),
         click.option(
             "--image-size",
             type=click.IntRange(1),
@@ -72,7 +73,7 @@ def training_flags(command):
         click.option(
             "--per-device",
             type=click.IntRange(1),
-            help="Pictures of each batch on each device; the learning rate follows (linear rule).",
+            help="Pictures of each batch on each device; the recipe's learning rate follows.",
         ),
         click.option(
             "--shares", type=click.IntRange(1), help="Parts of a batch that hosts augment apart."
@@ -108,16 +109,15 @@ def prepare(names, flags, default_name):
         raise ValueError("Give --batch-size, for all devices together, or --per-device, not both.")
     given = _given()
     begun = _begun(flags["out"], names) if flags["resume"] else []
-    read_at = None
-    if begun:
-        config = begun[0].config()  # as far as it decides which pictures train
-        asked, read_at = flags, config.input_shape[:2]
-        flags = {"data": config.data, "seed": config.seed}
-        flags = {**asked, **{name: value for name, value in flags.items() if name not in given}}
+    read_at = base = None
+    if begun:  # what is not said again is as it was, also for models that have not begun
+        kept = begun[0].config()
+        read_at, base = kept.input_shape[:2], kept.recipe
+        flags = {**flags, **{name: v for name, v in _kept(begun[0]).items() if name not in given}}
     load_backend(computing=False)
     if not flags["out"] and _is_one_of_several():
         raise ValueError("Several hosts need --out, one folder that all of them see.")
-    recipe = _recipe(flags)
+    recipe = _recipe(flags, None if "recipe" in given else base)
 
     from mixer_tf.data import load_data
 
@@ -158,32 +158,41 @@ def _is_one_of_several():
     return hosts.join() is not None
 
 
-def _recipe(flags):
-    """The recipe that is named, or suits the data, with what the flags change in it."""
+def _recipe(flags, base=None):
+    """A recipe with what the flags change in it.
+
+    Args:
+        flags: name -> value.
+        base: the recipe of a run that has begun, as plain values; else it is the one that
+            is named or suits the data.
+    """
+    from mixer_tf.recipe import Recipe
     from mixer_tf.recipes import RECIPES, default_recipe
 
     stem = pathlib.Path(flags["data"]).stem
     name = flags["recipe"] or default_recipe(stem, flags["pretrained"])
     if name not in RECIPES:
         raise ValueError(zoo.unknown("recipe", name, RECIPES))
-    named = RECIPES[name]
-    fields = [field.name for field in dataclasses.fields(named)]
-    changes = {k: flags[k] for k in fields if flags.get(k) is not None}
-    if "epochs" in changes:
-        changes["steps"] = 0  # of a recipe that counts in steps
-    recipe = dataclasses.replace(named, **changes)
-    kinds = {recipe.optimizer, named.optimizer}
-    if len(kinds) > 1 and not kinds <= _ADAM_LIKE and not flags["learning_rate"]:
-        raise ValueError(
-            f"The recipe {name} has a learning rate for {named.optimizer}, {named.learning_rate}; "
-            f"with --optimizer {recipe.optimizer} give --learning-rate as well (0.002 is usual for "
-            "adamw, 0.1 for sgd)."
-        )
+    recipe = named = Recipe.from_dict(base) if base else RECIPES[name]
     if flags["per_device"]:
         from mixer_tf import batch_size, runtime
 
         replicas = runtime.choose(flags["precision"]).replicas
-        recipe = batch_size.scaled(recipe, flags["per_device"], replicas)
+        recipe = batch_size.scaled(named, flags["per_device"], replicas)
+    fields = [field.name for field in dataclasses.fields(named)]
+    changes = {k: flags[k] for k in fields if flags.get(k) is not None}
+    if "epochs" in changes:
+        changes["steps"] = 0  # of a recipe that counts in steps
+        changes["warmup_epochs"] = named.warmup_epochs * changes["epochs"] / named.epochs
+    recipe = dataclasses.replace(recipe, **changes)
+    kinds = {recipe.optimizer, named.optimizer}
+    if len(kinds) > 1 and not kinds <= _ADAM_LIKE and not flags["learning_rate"]:
+        raise ValueError(
+            f"The recipe {name} has a learning rate for {named.optimizer}, {named.learning_rate}; "
+            f"with --optimizer {recipe.optimizer} give --learning-rate and --weight-decay as well. "
+            "Usual are, together: 0.002 and 0.05 for adamw, 0.01 and 0.05 for muon, 0.1 and 0.005 "
+            "for sgd."
+        )
     return recipe
 
 
@@ -195,17 +204,27 @@ def _begun(out, names):
     return [run for run in runs if run.config_file.exists()]
 
 
+def _kept(run):
+    """What a run began with, as flags; its model only where it has a name."""
+    config = run.config()
+    kept = {name: getattr(config, name) for name in ("data", "seed", "precision", "pretrained")}
+    if isinstance(config.model, str):
+        kept["model"] = config.model
+        entry, side = zoo.find(config.model), config.input_shape[0]
+        if entry.own_size and side != entry.input_shape[0]:
+            kept["image_size"] = side  # not the model's own: it was asked for
+    return kept
+
+
 def _check_kept(run, given, flags, recipe):
     """Refuse a flag that says otherwise than the run to be resumed, which keeps what it has."""
-    config = run.config()
-    named = ("seed", "precision", "pretrained")
-    kept = {name: getattr(config, name) for name in named}
-    kept |= {"model": config.model_name, "image_size": config.input_shape[0]}
+    kept = _kept(run) | run.config().recipe
+    del kept["data"]  # it may have moved; `resume` compares the pictures
+    kept["image_size"] = run.config().input_shape[0]
     asked = {name: flags.get(name) for name in kept} | recipe.to_dict()
-    kept |= config.recipe
     wanted = {name for name in given if name in kept}
     if "recipe" in given:
-        wanted |= set(config.recipe)
+        wanted |= set(run.config().recipe)
     if "per_device" in given:
         wanted |= {"batch_size"}
     for name in sorted(wanted):

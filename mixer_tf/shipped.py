@@ -39,7 +39,8 @@ def build(model, input_shape=None, num_classes=None, weights=None):
 
     Returns:
         A `keras.Model` from pictures `[B, height, width, channels]` in [0, 255]
-        to float32 logits `[B, num_classes]`.
+        to float32 logits `[B, num_classes]`. The names of the classes of trained weights
+        stand in `config.json` of their folder in `weights/`.
 
     Raises:
         ValueError: the name is unknown (the nearest are given), a config came without
@@ -80,7 +81,7 @@ def load(model, data, input_shape=None, num_classes=None):
         raise ValueError(
             f"The weights of {model} trained on {data} are for pictures {trained[0]} and "
             f"{trained[1]} classes, not for {asked[0]} and {asked[1]}; build with those, then "
-            "use mixer_tf.resize, or train with --pretrained."
+            "use mixer_tf.resize for another size, or train with --pretrained for other classes."
         )
     check(run.folder)
     return run.model()
@@ -116,6 +117,10 @@ def ship(run, data):
         ValueError: the run has not ended, or was trained on something else.
     """
     run.result()  # or says that it has not ended
+    if run.config().model_name not in zoo.MODELS:
+        raise ValueError(
+            f"{run.folder} is of a model without a name; weights are asked for by one."
+        )
     trained_on = pathlib.Path(run.config().data).stem
     if trained_on != data:
         raise ValueError(f"{run.folder} was trained on {trained_on}; it cannot go as {data!r}.")

@@ -1,5 +1,6 @@
 """The commands as a person types them: results on standard output, mistakes in one line."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import time
 import pytest
 from PIL import Image
 
+from mixer_tf import MixerConfig
 from mixer_tf.cli import main
 from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
@@ -173,6 +175,65 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     moved = root.rename(root.with_name("moved"))
     assert "moved" not in refused(capfd, "train", "--resume", "--out", run_folder)
     main(["train", "--resume", "--out", str(run_folder), "--data", str(moved)])
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What a training command asks for; nothing is trained."""
+    asked = {}
+
+    def stop(*arguments, **options):
+        asked.update(recipe=arguments[2], options=options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("mixer_tf.train.train", stop)
+    monkeypatch.setattr("mixer_tf.compare.compare", stop)
+
+    def ask(*words):
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+        return asked["recipe"], asked["options"]
+
+    return ask
+
+
+def test_models_that_have_not_begun_take_what_the_others_have(told, tmp_path):
+    kept = Recipe(epochs=7, optimizer="adamw", learning_rate=0.003, batch_size=96)
+    config = RunConfig(
+        *("mixer_nano", (16, 16, 1), tuple("0123456789"), "digits", kept.to_dict(), 5, "float32"),
+        command="",
+        pretrained="before",
+    )
+    Run.create(tmp_path / "mixer_nano", config)
+    recipe, options = told("compare", "--out", tmp_path, "--resume")
+    assert recipe == kept
+    known = {name: options[name] for name in ("seed", "precision", "pretrained", "image_size")}
+    assert known == {"seed": 5, "precision": "float32", "pretrained": "before", "image_size": None}
+
+
+def test_a_resumed_fine_tuning_may_name_its_model(told, capfd, tmp_path):
+    """At another size its model is a config, which has no name."""
+    config = MixerConfig(1, 8, 8, 8, 4)
+    classes = tuple("0123456789")
+    recipe = dataclasses.asdict(Recipe(epochs=2))
+    Run.create(tmp_path, RunConfig(config, (16, 16, 1), classes, "digits", recipe, 0, "auto", ""))
+    words = ["train", "--resume", "--out", str(tmp_path), "--model", "mixer_b16"]
+    line = refused(capfd, *words, "--epochs", "3")
+    assert "has epochs 2, the command says 3" in line  # and not of the model
+
+
+def test_flags_change_the_recipe_that_is_named(told, tmp_path):
+    out = ["--out", tmp_path / "run"]
+    recipe, _ = told("train", "--recipe", "cifar", "--epochs", 3, *out)
+    assert recipe.warmup_epochs == pytest.approx(0.15)  # its share of the run, as in 5 of 100
+    recipe, _ = told("train", "--per-device", 96, "--accumulate", 3, "--shares", 8, *out)
+    assert (recipe.batch_size, recipe.accumulate, recipe.shares) == (96, 3, 8)
+    assert recipe.learning_rate == pytest.approx(2e-3 * (96 / 64) ** 0.5)
+    recipe, _ = told("train", "--per-device", 96, "--learning-rate", 0.5, *out)
+    assert recipe.learning_rate == 0.5  # as it was said
+    flags = ["--optimizer", "sgd", "--learning-rate", 0.1, "--weight-decay", 0.005]
+    recipe, _ = told("train", *flags, *out)
+    assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == ("sgd", 0.1, 0.005)
 
 
 def test_a_rate_belongs_to_its_optimizer(capfd, tmp_path):

@@ -168,8 +168,10 @@ def test_batch_of_all_devices():
         batch_size.per_replica(96, 5)
     recipe = batch_size.scaled(Recipe(batch_size=128, learning_rate=1e-3), 64, 8)
     assert recipe.batch_size == 512
-    assert recipe.learning_rate == 4e-3  # Goyal et al.: 4 times the batch, 4 times the rate
-    assert "batch of 512 (8 x 64), learning rate up to 0.004" in batch_size.describe(recipe, 8)
+    assert recipe.learning_rate == 2e-3  # Malladi et al.: the square root of 4
+    assert "batch of 512 (8 x 64), learning rate up to 0.002" in batch_size.describe(recipe, 8)
+    descent = batch_size.scaled(Recipe(batch_size=128, optimizer="sgd", learning_rate=0.1), 64, 8)
+    assert descent.learning_rate == 0.4  # Goyal et al.: 4 times the batch, 4 times the rate
 
 
 def told_by_stub(tmp_path, script, **environment):

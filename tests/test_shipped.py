@@ -59,6 +59,12 @@ def test_what_does_not_fit_is_said(kept):
         mixer_tf.build("mixer_cifar_3", weights="digits")
     with pytest.raises(ValueError, match="trained on digits; it cannot go as 'cifar10'"):
         shipped.ship(kept, "cifar10")
+    config = mixer_tf.MixerConfig(1, 8, 8, 8, 9)
+    about = dataclasses.replace(kept.config(), model=config)
+    nameless = Run.create(kept.folder.parent / "nameless", about)
+    nameless.result_file.write_bytes(kept.result_file.read_bytes())
+    with pytest.raises(ValueError, match="a model without a name"):
+        shipped.ship(nameless, "digits")
     with pytest.raises(ValueError, match="not for .32, 32, 3."):
         mixer_tf.build("mixer_cifar_2", (32, 32, 3), weights="digits")
     file = shipped.FOLDER / "mixer_cifar_2-digits" / "model.weights.h5"
