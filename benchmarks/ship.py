@@ -11,6 +11,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
+from results import minutes
+
 from mixer_tf import shipped
 from mixer_tf.runs import Run
 
@@ -22,7 +24,7 @@ CARD = """# {model}, trained on {data}
 - **Command:** `{command}`
 - **Seed:** {seed}; one run
 - **Test accuracy:** {accuracy:.2f} ± {error:.2f} % (standard error over {pictures:,} pictures)
-- **Hardware and time:** {device}, {minutes:.0f} minutes of training, {epochs} epochs
+- **Hardware and time:** {device}, {epochs} epochs, {minutes:.0f} minutes at their median rate
 - **Versions:** {versions}
 - **Limits:** knows these {classes} classes only and answers with one of them for any picture
 - **SHA-256 of model.weights.h5:** {sum}
@@ -54,7 +56,7 @@ def main():
         error=100 * result["test_standard_error"],
         pictures=result["test_pictures"],
         device=result["device"],
-        minutes=result["train_seconds"] / 60,
+        minutes=minutes(result, result["epochs"]),
         epochs=result["epochs"],
         versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
         sum=next(line.split()[0] for line in sums if line.endswith(run.best_file.name)),
