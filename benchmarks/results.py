@@ -135,8 +135,8 @@ def main():
         "Data: the JPEG copy of CIFAR-10, 45,000 pictures to train on, 5,000 to choose the epoch "
         "by, 10,000 to test once. ± is the standard error over the test pictures; every row is one "
         "run. Pictures/s is the median of the epochs, beside other work on the same machine. "
-        "Minutes are calculated from it, without validation; some runs were paused meanwhile. The column "
-        f"before pictures/s says when *validation* accuracy first reached {100 * MARK:.1f} %, the "
+        "Minutes are calculated from it, without validation; some runs were paused meanwhile. The "
+        f"column before pictures/s says when *validation* accuracy first reached {100 * MARK:.1f} %, the "
         "published test accuracy of MLP-Mixer-CIFAR10 with 4 blocks.\n",
         "| model | weights | epochs | test accuracy | training "
         f"| until {100 * MARK:.1f} % of validation | pictures/s | seed "
