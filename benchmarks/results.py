@@ -136,8 +136,8 @@ def main():
         "by, 10,000 to test once. ± is the standard error over the test pictures; every row is one "
         "run. Pictures/s is the median of the epochs, beside other work on the same machine. "
         "Minutes are calculated from it, without validation; some runs were paused meanwhile. The "
-        f"column before pictures/s says when *validation* accuracy first reached {100 * MARK:.1f} %, the "
-        "published test accuracy of MLP-Mixer-CIFAR10 with 4 blocks.\n",
+        "column before pictures/s says when *validation* accuracy first reached "
+        f"{100 * MARK:.1f} %, the published test accuracy of MLP-Mixer-CIFAR10 with 4 blocks.\n",
         "| model | weights | epochs | test accuracy | training "
         f"| until {100 * MARK:.1f} % of validation | pictures/s | seed "
         "| hardware and versions | command |",
