@@ -59,9 +59,10 @@ def test_what_only_the_other_stack_has_is_refused(capfd, tmp_path):
     out = tmp_path / "run"
     wishes = {"The environment of requirements-tfa.txt": ["--optimizer", "radam"]}
     if not stack.KERAS_3:
+        adamw = ["--optimizer", "adamw", "--learning-rate", "0.002"]  # the recipe's are muon's
         wishes = {
-            "no optimizer 'muon'": ["--optimizer", "muon"],
-            "no rand_augment, cutmix": ["--recipe", "cifar", "--optimizer", "adamw"],
+            "no optimizer 'muon'": ["--optimizer", "muon", "--learning-rate", "0.01"],
+            "no rand_augment, cutmix": ["--recipe", "cifar", *adamw],
             "no layer_decay": ["--layer-decay", "0.7"],
             "no precision 'mixed_float16'": ["--precision", "mixed_float16"],
         }
