@@ -19,13 +19,16 @@ def comparison(runs, data_name):
         A Figure: validation accuracy by epoch, test accuracy with its standard
         error, and the cost of each model.
     """
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=(3.2, 1), width_ratios=(1.5, 1))
+    below = 0.8 + 0.33 * len(runs)  # inches for the table
+    figure = Figure(figsize=(10, 5 + below), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(4.6, below), width_ratios=(1.5, 1))
     curves, bars = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     table = figure.add_subplot(grid[1, :])
-    figure.suptitle(f"{' and '.join(r['name'] for r in runs)} on {data_name}, same recipe", size=13)
+    *names, last = [run["name"] for run in runs]
+    together = f"{', '.join(names)} and {last}" if names else last
+    figure.suptitle(f"{together} on {data_name}, same recipe", size=13)
 
-    lowest = 100.0
+    gap = "\n" if len(runs) > 3 else " "  # beside each other there is no room for one line
     for i, run in enumerate(runs):
         accuracy = 100 * np.asarray(run["history"]["val_accuracy"])
         epochs = np.arange(1, len(accuracy) + 1)
@@ -33,7 +36,6 @@ def comparison(runs, data_name):
         curves.plot(
             epochs, accuracy, marker=marker, markersize=4, label=run["name"], **style.line(i)
         )
-        lowest = min(lowest, np.median(accuracy))
 
         result = run["result"]
         test, error = 100 * result["test_accuracy"], 100 * result["test_standard_error"]
@@ -41,11 +43,11 @@ def comparison(runs, data_name):
             i, test, error, color=style.colour(i), marker=marker, markersize=9, capsize=6, lw=2
         )
         bars.annotate(
-            f"{test:.1f} ± {error:.1f} %",
-            (i, test),
-            xytext=(12, 0),
+            f"{test:.1f}{gap}± {error:.1f} %",
+            (i, test + error),
+            xytext=(0, 9),
             textcoords="offset points",
-            va="center",
+            ha="center",
         )
     curves.set(xlabel="epoch", ylabel="validation accuracy (%)", title="While training")
     curves.xaxis.get_major_locator().set_params(integer=True)
@@ -53,8 +55,9 @@ def comparison(runs, data_name):
     curves.legend(loc="lower right")
 
     bars.set(title="On the test set (± standard error)", ylabel="test accuracy (%)")
-    bars.set_xticks(range(len(runs)), [run["name"] for run in runs])
-    bars.set_xlim(-0.5, len(runs) - 0.2)
+    slant = {"rotation": 20, "ha": "right"} if len(runs) > 3 else {}
+    bars.set_xticks(range(len(runs)), [run["name"] for run in runs], **slant)
+    bars.set_xlim(-0.6, len(runs) - 0.4)
     bars.margins(y=0.5)
     bars.grid(axis="y", alpha=0.3)
 
