@@ -16,6 +16,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from mixer_tf import files, shipped
 from mixer_tf.figures.style import colour, marker, save
@@ -117,6 +118,9 @@ def picture(runs):
         axes, ("weights (hollow: as published by others)", "minutes of training")
     ):
         panel.set(xscale="log", xlabel=label)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3, which="both")
     axes[0].set(xlim=(8e4, 8e6), ylabel="test accuracy (%)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
