@@ -5,8 +5,8 @@
 Each width is trained twice by the zoo's own recipe (`rows`): with patches of 1x32, as there, and
 of 4x8, which also make 32 tokens of 96 values. So both have the same weights and the same
 arithmetic, and only the form of the patch differs. Width 512 is `mixer_rows` itself. A second start
-goes on where the first ended. The table is that of `mixer_tf compare`, and the training accuracy
-stands beside it: that of the last epoch, on augmented pictures and under dropout.
+goes on where the first ended. Training accuracy is that of the last epoch, on augmented pictures
+and under dropout.
 """
 
 import argparse
