@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py --out runs/growth
 
-The paper claims cost linear in the number of patches (section 1), unlike attention's
+The paper claims cost linear in the number of patches (section 2), unlike attention's
 square: with C, D_S and D_C fixed, time and multiply-accumulates over the number of tokens
 should be a straight line. Written are `growth.md` and `growth.png`, with the exponent of
 each curve, by least squares on logarithms; 1 is linear.
