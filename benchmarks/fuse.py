@@ -1,7 +1,7 @@
 """What fusing a trained RepVGG changes: the logits of the test pictures, and the time.
 
-python -m mixer_tf train --model repvgg_a0 --data digits --out runs/repvgg
-python benchmarks/fuse.py runs/repvgg
+    python -m mixer_tf train --model repvgg_a0 --data digits --out runs/repvgg
+    python benchmarks/fuse.py runs/repvgg
 
 Both forms are timed in turns, so that other load on the machine meets both; the ratio is the
 median over pairs.

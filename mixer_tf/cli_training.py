@@ -31,7 +31,7 @@ def train(model, **flags):
     """Train one model into a run directory."""
     zoo.find(model)
     data, recipe, out, options = prepare([model], {**flags, "model": model}, f"{{data}}-{model}")
-    options["callbacks"] = lambda run: _tensorboard(run, data)
+    options["callbacks"] = lambda run: tensorboard_callbacks(run, data)
     from mixer_tf import train as training
 
     with _resumable(f"--resume --out {out}"):
@@ -66,7 +66,7 @@ def compare(names, more, **flags):
                 f"{', '.join(names)}; give the command it began with, and --resume."
             )
     data, recipe, out, options = prepare(names, flags, "compare-{data}")
-    options["callbacks"] = lambda run: _tensorboard(run, data)
+    options["callbacks"] = lambda run: tensorboard_callbacks(run, data)
     from mixer_tf import compare as comparing
 
     # The whole of it: models that have not begun need all that the first ones were given.
@@ -87,7 +87,7 @@ def _is_chief():
     return hosts.join() is None or hosts.join().is_chief
 
 
-def _tensorboard(run, data):
+def tensorboard_callbacks(run, data):
     """What the commands show in TensorBoard."""
     import callbacks
     from mixer_tf.recipe import Recipe
