@@ -4,11 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-import mixer_tf
-from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run
 from mixer_tf.sam import sharpen
-from mixer_tf.train import train
 
 CURVATURE = np.array([1.0, 4.0, 0.5, 9.0], "float32")
 START = np.array([1.0, -0.5, 2.0, 0.25], "float32")
@@ -97,16 +93,6 @@ def test_both_passes_drop_the_same_units():
             model.train_on_batch(np.ones((8, 20)), np.zeros((8, 1)))
         weights.append(model.get_weights()[0])
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-4)
-
-
-def test_a_run_trains_with_it(tiny_data, tmp_path):
-    recipe = Recipe(epochs=2, batch_size=32, warmup_epochs=0, sam=0.1)
-    config = mixer_tf.MixerConfig(
-        num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=16, patch_size=4
-    )
-    train(config, tiny_data, recipe, tmp_path / "run", quiet=True)
-    losses = Run(tmp_path / "run").history()["loss"]
-    assert losses[1] < losses[0]
 
 
 def test_a_radius_of_nothing_is_refused():

@@ -12,13 +12,15 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf import MixerConfig, Run, h5, stack
+from mixer_tf import MixerConfig, Run, finetune, h5, stack, trainer
 from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Recipe
+from mixer_tf.runs import RunConfig
 from mixer_tf.runtime import Runtime
 from mixer_tf.state import Interrupted, KeepWeights
 from mixer_tf.train import input_size, resume, train
+from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RelativeConfig
 
 SMALL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1, stochastic_depth=0.1)
@@ -214,20 +216,51 @@ def test_averaged_weights_and_loss_scale_survive_a_stop(straight, tmp_path):
 
 
 def test_averaged_weights_are_what_is_kept(straight, tmp_path):
-    """The average of weights that never move is those weights; of ones that do, it lags."""
+    """The exponential average of the weights after each step, which begins with the first's."""
     _, data, _ = straight
-    still = Recipe(
-        epochs=1, batch_size=32, optimizer="sgd", learning_rate=1e-30, warmup_epochs=0, ema=0.5,
+    steps = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(watch.model.get_weights())
+    )
+    plain = Recipe(
+        epochs=1, batch_size=32, optimizer="sgd", learning_rate=0.5, warmup_epochs=0,
         final_learning_rate=0, weight_decay=0,
     )  # fmt: skip
-    train(SMALL, data, still, tmp_path / "still", quiet=True)
-    moving = dataclasses.replace(still, learning_rate=0.5)
+    train(SMALL, data, plain, tmp_path / "plain", quiet=True, callbacks=lambda run: [watch])
+    moving = dataclasses.replace(plain, ema=0.5)
     train(SMALL, data, moving, tmp_path / "moving", quiet=True)
-    train(SMALL, data, dataclasses.replace(moving, ema=0.0), tmp_path / "plain", quiet=True)
-    start, averaged, plain = (weights(tmp_path / n) for n in ("still", "moving", "plain"))
-    distance = sum(np.abs(a - s).sum() for a, s in zip(averaged, start))
-    full = sum(np.abs(p - s).sum() for p, s in zip(plain, start))
-    assert 0 < distance < full
+    expected = steps[0]
+    for after in steps[1:]:
+        expected = [0.5 * old + 0.5 * new for old, new in zip(expected, after)]
+    assert len(steps) == 5
+    for kept, value in zip(weights(tmp_path / "moving"), expected, strict=True):
+        np.testing.assert_allclose(kept, value, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "does_it"),
+    [
+        ({"sam": 0.1}, "mixer_tf.trainer.sharpen"),
+        ({"recompute": True}, "mixer_tf.trainer.recompute_blocks"),
+        ({"layer_decay": 0.5}, "mixer_tf.finetune.layer_rates"),
+        ({"freeze": "stem"}, "mixer_tf.finetune.freeze"),
+    ],
+)
+def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it):
+    """That each does what it should has tests of its own."""
+    asked = []
+    there = {"mixer_tf.trainer": trainer, "mixer_tf.finetune": finetune}
+    module, name = does_it.rsplit(".", 1)
+    real = getattr(there[module], name)
+    monkeypatch.setattr(does_it, lambda *args: asked.append(args) or real(*args))
+    for recipe in (Recipe(), dataclasses.replace(Recipe(), **change)):
+        config = RunConfig(
+            MixerConfig(1, 16, 8, 16, (4, 4)), tiny_data.image_shape, tiny_data.class_names,
+            tiny_data.name, recipe.to_dict(), 0, "float32", "",
+        )  # fmt: skip
+        Trainer(config, tiny_data, True, False, 0)
+        assert len(asked) == (recipe != Recipe())
+    assert asked[0][1:] == tuple(value for value in change.values() if value is not True)
 
 
 def test_a_training_learns(digits, tmp_path):

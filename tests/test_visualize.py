@@ -94,7 +94,7 @@ def test_a_convolutional_network_gets_what_it_has(tmp_path, capsys, monkeypatch)
     assert "the run has not ended" in text
 
 
-def test_what_is_missing_is_said_and_the_rest_drawn(mixer, tmp_path, monkeypatch):
+def test_what_is_missing_is_said_and_the_rest_drawn(mixer, page, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(mixer.folder, folder)
     (folder / "patch_projections.npz").write_bytes(b"damaged")
@@ -120,20 +120,17 @@ def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys, content
     assert not (tmp_path / "figures").exists()
 
 
-def test_runs_beside_it_are_compared(mixer, monkeypatch):
-    twin = mixer.folder.parent / "twin"
-    twin.mkdir(exist_ok=True)
-    for name in ("config.json", "history.csv", "result.json"):
-        shutil.copy(mixer.folder / name, twin / name)
-    other = mixer.folder.parent / "other_data"
-    other.mkdir(exist_ok=True)
-    config = json.loads((mixer.folder / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "data": "cifar10"}))
-    (other / "result.json").write_text(json.dumps(RESULT))
-    (mixer.folder.parent / "damaged").mkdir(exist_ok=True)
-    for name in ("config.json", "result.json"):
-        (mixer.folder.parent / "damaged" / name).write_text("{")
-    assert [run["name"] for run in visualize._beside(Subject(mixer))] == ["small", "twin"]
+def test_runs_beside_it_are_compared(mixer, tmp_path):
+    for name in ("small", "twin", "other_data", "damaged"):
+        (tmp_path / name).mkdir()
+        for file in ("config.json", "history.csv", "result.json"):
+            shutil.copy(mixer.folder / file, tmp_path / name / file)
+    other = tmp_path / "other_data" / "config.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "data": "cifar10"}))
+    for file in ("config.json", "result.json"):
+        (tmp_path / "damaged" / file).write_text("{")
+    beside = visualize._beside(Subject(Run.open(tmp_path / "small")))
+    assert [run["name"] for run in beside] == ["small", "twin"]
 
 
 def test_sample_takes_every_class_of_a_sorted_split(digits):
