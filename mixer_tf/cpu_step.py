@@ -28,6 +28,8 @@ def one_thread_each(model, input_shape, recipe, precision="auto"):
         return
     from mixer_tf import fused_blocks, split_batch
 
+    if _draws(mixer) or recipe.token_dropout:
+        return  # then parts follow each other, see `prepare`
     parts = _parts(mixer, input_shape, recipe, split_batch.cores())
     if parts > 1 and not recipe.recompute and not fused_blocks.why_not_config(mixer):
         split_batch.one_thread_each()
@@ -51,18 +53,24 @@ def prepare(model, recipe, runtime):
     if fused_blocks.why_not(model):
         return False
     fused_blocks.fuse_blocks(model, runtime.products)
-    at_once = split_batch.parts_at_once()
     mixer = stages.config_of(model)
+    # One random stream gives the same numbers again only if its parts are drawn in turns.
+    at_once = 1 if _draws(mixer) else split_batch.parts_at_once()
     parts = _parts(mixer, model.input_shape[1:], recipe, at_once)
     split_batch.split_steps(model, parts, at_once if parts > 1 else 1)
     return True
 
 
+def _draws(mixer):
+    """Whether a training step asks a random stream."""
+    return mixer.stochastic_depth or mixer.head_dropout or mixer.token_dropout
+
+
 def _parts(mixer, input_shape, recipe, at_once):
-    """Of a batch; 1 where parts would draw from one random stream, or the step is not Keras's."""
+    """Of a batch; 1 where the step is not Keras's."""
     from mixer_tf import split_batch
 
-    if mixer.stochastic_depth or mixer.head_dropout or recipe.sam:
+    if recipe.sam:
         return 1
     rows, columns = mixer.token_grid(input_shape)
     return split_batch.part_count(recipe.part_size, rows * columns, at_once)

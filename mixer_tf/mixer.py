@@ -60,6 +60,8 @@ def build_mixer(config: MixerConfig, input_shape, num_classes, name="mixer"):
 
     if config.final_norm:
         x = layers.LayerNormalization(epsilon=config.epsilon, name="pre_head_layer_norm")(x)
+    if config.token_dropout:
+        x = layers.Dropout(config.token_dropout, name="token_dropout")(x)
     x = layers.GlobalAveragePooling1D(name="pre_logits")(x)  # [B, S, C] -> [B, C]
     if num_classes:
         if config.head_dropout:

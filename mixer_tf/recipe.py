@@ -37,6 +37,7 @@ class Recipe:
     clip_norm: float = 1.0  # of all gradients together, 0 for none
     sam: float = 0.0  # radius of sharpness-aware minimization, see `sam`; 0 for none
     ema: float = 0.0  # momentum of the averaged weights that are evaluated and kept, 0 for none
+    token_dropout: float = 0.0  # rate on a Mixer's tokens before their mean
     augmentation: Augmentation = Augmentation()
     steps: int = 0  # updates in all, instead of epochs; 0: epochs count
     warmup_steps: int = 0  # instead of warmup_epochs, at most a tenth of the run
@@ -77,7 +78,7 @@ class Recipe:
         for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "clip_norm", "sam"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more.")
-        for name in ("label_smoothing", "ema"):
+        for name in ("label_smoothing", "ema", "token_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, 1).")
 

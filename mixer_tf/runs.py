@@ -58,8 +58,11 @@ class RunConfig:
         return self.model if isinstance(self.model, str) else "mixer"
 
     def build(self):
-        """The model with fresh weights."""
-        return zoo.build(self.model, self.input_shape, self.num_classes)
+        """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
+        model, mixer = self.model, find_mixer(self.model)
+        if mixer and self.recipe.get("token_dropout"):
+            model = dataclasses.replace(mixer, token_dropout=self.recipe["token_dropout"])
+        return zoo.build(model, self.input_shape, self.num_classes)
 
     def check(self):
         """Refuse what no run of this suite has, before a model of its size is made.

@@ -1,6 +1,7 @@
 """Reading a Mixer by the names of its layers: its stages, and what it is made of."""
 
 import keras
+from keras.layers import Dropout
 
 from mixer_tf.variants import MixerConfig
 
@@ -39,7 +40,7 @@ def config_of(model):
     """
     first, last = blocks(model)[0], blocks(model)[-1]
     stem = model.get_layer("stem")
-    dropout = model.get_layer("head_dropout") if has_layer(model, "head_dropout") else None
+    rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, Dropout)}
     return MixerConfig(
         num_blocks=len(blocks(model)),
         hidden_dim=stem.filters,
@@ -52,7 +53,8 @@ def config_of(model):
         activation=first.activation,
         epsilon=first.epsilon,
         stem_norm=has_layer(model, "stem_norm"),
-        head_dropout=dropout.rate if dropout else 0.0,
+        head_dropout=rates.get("head_dropout", 0.0),
+        token_dropout=rates.get("token_dropout", 0.0),
     )
 
 

@@ -27,6 +27,7 @@ class MixerConfig:
     epsilon: float = 1e-6  # of every LayerNorm
     stem_norm: bool = False  # a LayerNorm between the stem and the first block
     head_dropout: float = 0.0  # rate on the pre-logits
+    token_dropout: float = 0.0  # rate on the tokens that the pre-logits are the mean of
 
     def __post_init__(self):
         if isinstance(self.patch_size, int):
@@ -45,7 +46,7 @@ class MixerConfig:
         for name, value in whole.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
-        for name in ("dropout", "stochastic_depth", "head_dropout"):
+        for name in ("dropout", "stochastic_depth", "head_dropout", "token_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")
         if self.epsilon <= 0:

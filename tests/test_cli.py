@@ -88,7 +88,16 @@ def test_bad_numbers(capfd, tmp_path):
     assert "--epochs" in refused(capfd, "train", "--epochs", "0", *out)
     assert "batch_size is 9999" in refused(capfd, "train", "--batch-size", "9999", *out)
     assert "no precision 'half'" in refused(capfd, "train", "--precision", "half", *out)
+    sizes = ["--per-device", "8", "--batch-size", "8"]
+    assert "--per-device, not both" in refused(capfd, "train", *sizes, *out)
+    assert "--save-every" in refused(capfd, "train", "--save-every", "0", *out)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_developer_can_see_where_a_mistake_came_from(monkeypatch):
+    monkeypatch.setenv("MIXER_TF_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="did you mean mixer_nano"):
+        main(["train", "--model", "mixer_nan"])
 
 
 def test_bad_folders(capfd, tmp_path, picture_folder):
@@ -183,7 +192,7 @@ def told(monkeypatch):
     asked = {}
 
     def stop(*arguments, **options):
-        asked.update(recipe=arguments[2], options=options)
+        asked.update(recipe=arguments[2], options={"out": arguments[3], **options})
         raise ValueError("enough")
 
     monkeypatch.setattr("mixer_tf.train.train", stop)
@@ -232,8 +241,20 @@ def test_flags_change_the_recipe_that_is_named(told, tmp_path):
     recipe, _ = told("train", "--per-device", 96, "--learning-rate", 0.5, *out)
     assert recipe.learning_rate == 0.5  # as it was said
     flags = ["--optimizer", "sgd", "--learning-rate", 0.1, "--weight-decay", 0.005]
-    recipe, _ = told("train", *flags, *out)
+    recipe, options = told("train", *flags, *out)
     assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == ("sgd", 0.1, 0.005)
+    assert options["save_every"] == 0
+    assert told("train", "--save-every", 7, *out)[1]["save_every"] == 7
+
+
+def test_without_out_a_new_folder_is_taken(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    taken = []
+    for _ in range(3):
+        _, options = told("train", "--model", "resnet20")
+        options["out"].mkdir(parents=True)
+        taken.append(str(options["out"]))
+    assert taken == [f"runs/digits-resnet20{more}" for more in ("", "-2", "-3")]
 
 
 def test_a_rate_belongs_to_its_optimizer(capfd, tmp_path):

@@ -44,9 +44,12 @@ def test_a_run_knows_its_model(tmp_path):
 def test_what_cannot_be_converted(tmp_path, capsys):
     np.savez(tmp_path / "w.npz", **reference_mixer.random_weights(1, 8, 4, 4, 8, (4, 4), 3))
     np.savez(tmp_path / "wide.npz", **{"head/bias": np.zeros(200_000, "float32")})
+    other = mixer_tf.build("mixer_nano", num_classes=7)
+    other.save_weights(tmp_path / "nano.weights.h5")
     known = ["--model", "mixer_nano"]
     for words, arguments in {
         "give --model": ["w.npz", "o.npz"],
+        "give --classes and --image-size": ["nano.weights.h5", "o.npz", *known],
         "no Mixer 'resnet20'": ["w.npz", "o.npz", "--model", "resnet20"],
         "name ending in": ["w.npz", "o.keras", *known],
         "no file to read": ["w.bin", "o.npz", *known],
@@ -61,7 +64,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.npz", "wide.npz"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nano.weights.h5", "w.npz", "wide.npz"]
 
 
 SIZES = {"blocks": 2, "channels": 24, "patch": 8, "size": 32, "classes": 7}

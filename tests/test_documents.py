@@ -1,5 +1,7 @@
 """What is written about the code is there, and what it speaks of exists."""
 
+import ast
+import importlib
 import inspect
 import pathlib
 import re
@@ -11,6 +13,7 @@ import callbacks
 import mixer_tf
 from mixer_tf import cli
 from mixer_tf.recipes import RECIPES
+from mixer_tf.zoo import MODELS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md")]
@@ -85,3 +88,61 @@ def test_the_table_of_recipes_is_what_they_are():
         assert int(length.replace(",", "")) == (recipe.steps if steps else recipe.epochs), name
         assert int(batch.replace(",", "")) == recipe.batch_size, name
         assert (optimizer.lower(), float(rate)) == (recipe.optimizer, recipe.learning_rate), name
+
+
+def test_the_table_of_models_is_what_they_are():
+    """Every count of weights, in the order of the names."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`\w+`.*?) \| ([\d,]+.*?) \|.*$", text, re.MULTILINE)
+    listed = {}
+    for cells, counts in rows:
+        first, *others = re.findall(r"`(\w+)`", cells)
+        names = [first] + [n if n in MODELS else first.rsplit("_", 1)[0] + n for n in others]
+        found = re.findall(r"[\d,]{6,}", counts)
+        if first in MODELS and len(found) == len(names):
+            listed.update(zip(names, found))
+    assert {name: f"{entry.weights:,}" for name, entry in MODELS.items()} == listed
+
+
+def test_the_table_of_trained_weights_is_that_of_the_results():
+    text = (ROOT / "README.md").read_text("utf-8").split("## Trained weights")[1]
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d,]+) \| `(\w+)`, (\d+) epochs \| (.*?) \|", text, re.MULTILINE
+    )
+    results = (ROOT / "benchmarks" / "results.md").read_text()
+    assert rows
+    for model, weights, recipe, epochs, accuracy in rows:
+        start = f"| {model} | {weights} | {epochs} | {accuracy} |"
+        found = [line for line in results.splitlines() if line.startswith(start)]
+        assert len(found) == 1, start
+        assert f"--recipe {recipe} " in found[0]
+
+
+def python_blocks():
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            yield pytest.param(block, id=f"{page.stem}: {block.splitlines()[0]}")
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_on_the_pages_calls_what_exists_as_it_can_be_called(block):
+    """Read, not run: names are looked up, arguments bound to signatures."""
+    known = {"mixer_tf": mixer_tf, "callbacks": callbacks}
+    checked = 0
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in known:
+            room = importlib.import_module(node.module)
+            known |= {alias.name: getattr(room, alias.name) for alias in node.names}
+            checked += 1
+    for node in ast.walk(ast.parse(block)):
+        if not isinstance(node, ast.Call):
+            continue
+        *path, name = ast.unparse(node.func).split(".")
+        room = known.get(path[0]) if path else known
+        value = room.get(name) if room is known else getattr(room, name) if room else None
+        if value is not None:
+            names = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(value).bind(*node.args, **names)
+            checked += 1
+    assert checked or "mixer_tf" not in block

@@ -231,6 +231,7 @@ def history(epochs):
 
 def runs(count, epochs=12):
     result = {"test_accuracy": 0.8, "test_standard_error": 0.01, "device": "a processor"}
+    result |= {"images_per_second": 1234.5}
     return [
         {
             "name": f"{LONG} {i}" if i % 2 else f"run {i}",
@@ -253,6 +254,9 @@ def drawings():
     labels, right = DRAWS.integers(0, 10, 50), DRAWS.random(50) > 0.2
     table = DRAWS.random((16, 32))
     hundred = [f"class {i}" for i in range(100)]
+    whole = [{**run, "macs": 10**6 * 7**i} for i, run in enumerate(runs(6))]
+    yield "comparison", lambda: figures.comparison(whole, "data")
+    yield "comparison of one", lambda: figures.comparison(whole[:1], "data")
     yield "curves", lambda: figures.learning_curves(runs(9))
     yield "curves of one epoch", lambda: figures.learning_curves(runs(1, epochs=1))
     yield "cost", lambda: figures.accuracy_against_cost(runs(5))

@@ -105,6 +105,20 @@ def test_stem_norm_and_head_dropout():
     assert np.abs(np.asarray(model(images, training=True)) - expected).max() > 0.01
 
 
+def test_dropped_tokens_leave_the_mean_where_it_is():
+    """Each number of a token is kept with three quarters' chance, and then grows by a third."""
+    config = MixerConfig(1, 12, 6, 10, (4, 4), token_dropout=0.25)
+    model = build_mixer(config, (16, 16, 3), 0)
+    assert config_of(model) == config
+    images = np.random.default_rng(0).uniform(0, 255, (1, 16, 16, 3)).astype("float32")
+    tokens = np.asarray(mixer_tf.features(model)(images)["pre_head_layer_norm"])
+    np.testing.assert_allclose(np.asarray(model(images)), tokens.mean(1), atol=1e-6)
+    drawn = np.asarray(model(np.repeat(images, 400, axis=0), training=True))
+    spread = np.sqrt((tokens[0] ** 2).sum(0) * (1 / 3)) / 16  # of a mean of 16 dropped numbers
+    np.testing.assert_allclose(drawn.std(0), spread, rtol=0.2)
+    assert (np.abs(drawn.mean(0) - tokens.mean(1)[0]) < 5 * spread / 20).all()
+
+
 def test_patch_size_as_one_number():
     assert MixerConfig(1, 2, 3, 4, 8).patch_size == (8, 8)
 

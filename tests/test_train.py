@@ -263,6 +263,23 @@ def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it)
     assert asked[0][1:] == tuple(value for value in change.values() if value is not True)
 
 
+def test_a_recipes_dropout_is_drawn_again_after_a_stop(digits, tmp_path):
+    """Also where a batch is computed in parts, which ask one random stream."""
+    few = digits.train.take(slice(0, 256))
+    data = dataclasses.replace(digits, train=few, validation=few.take(slice(0, 32)))
+    recipe = Recipe(epochs=2, batch_size=128, warmup_epochs=0, token_dropout=0.25)
+    config = MixerConfig(1, 8, 4, 8, (2, 2))  # 64 tokens: 128 pictures are two parts
+    train(config, data, recipe, tmp_path / "a", quiet=True)
+    with pytest.raises(Interrupted):
+        train(config, data, recipe, tmp_path / "b", quiet=True, callbacks=stop_after(2))
+    resume(tmp_path / "b", data, quiet=True)
+    assert_same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    train(config, data, dataclasses.replace(recipe, token_dropout=0), tmp_path / "c", quiet=True)
+    changed = [np.abs(a - c).max() for a, c in zip(*map(weights, (tmp_path / "a", tmp_path / "c")))]
+    assert max(changed) > 1e-3
+    assert np.isfinite(Run.open(tmp_path / "a").model("best").get_weights()[0]).all()
+
+
 def test_a_training_learns(digits, tmp_path):
     recipe = Recipe(epochs=4, batch_size=32, warmup_epochs=0.5, learning_rate=5e-3)
     config = MixerConfig(2, 32, 16, 64, (4, 4))

@@ -24,18 +24,19 @@ def comparison(runs, data_name):
     grid = figure.add_gridspec(2, 2, height_ratios=(4.6, below), width_ratios=(1.5, 1))
     curves, bars = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     table = figure.add_subplot(grid[1, :])
-    *names, last = [run["name"] for run in runs]
-    together = f"{', '.join(names)} and {last}" if names else last
-    figure.suptitle(f"{together} on {data_name}, same recipe", size=13)
+    names = [style.short(run["name"]) for run in runs]
+    *others, last = names
+    together = f"{', '.join(others)} and {last}" if others else last
+    if len(together) > 60:  # more has no room above the panels; the legend names them
+        together = f"{len(names)} models"
+    figure.suptitle(f"{together} on {style.short(data_name)}, same recipe", size=13)
 
     gap = "\n" if len(runs) > 3 else " "  # beside each other there is no room for one line
-    for i, run in enumerate(runs):
+    for i, (name, run) in enumerate(zip(names, runs)):
         accuracy = 100 * np.asarray(run["history"]["val_accuracy"])
         epochs = np.arange(1, len(accuracy) + 1)
         marker = style.marker(i)
-        curves.plot(
-            epochs, accuracy, marker=marker, markersize=4, label=run["name"], **style.line(i)
-        )
+        curves.plot(epochs, accuracy, marker=marker, markersize=4, label=name, **style.line(i))
 
         result = run["result"]
         test, error = 100 * result["test_accuracy"], 100 * result["test_standard_error"]
@@ -48,6 +49,7 @@ def comparison(runs, data_name):
             xytext=(0, 9),
             textcoords="offset points",
             ha="center",
+            size=10 if len(runs) < 5 else 8,
         )
     curves.set(xlabel="epoch", ylabel="validation accuracy (%)", title="While training")
     curves.xaxis.get_major_locator().set_params(integer=True)
@@ -56,7 +58,7 @@ def comparison(runs, data_name):
 
     bars.set(title="On the test set (± standard error)", ylabel="test accuracy (%)")
     slant = {"rotation": 20, "ha": "right"} if len(runs) > 3 else {}
-    bars.set_xticks(range(len(runs)), [run["name"] for run in runs], **slant)
+    bars.set_xticks(range(len(runs)), names, **slant)
     bars.set_xlim(-0.6, len(runs) - 0.4)
     bars.margins(y=0.5)
     bars.grid(axis="y", alpha=0.3)
@@ -64,13 +66,13 @@ def comparison(runs, data_name):
     table.axis("off")
     rows = [
         [
-            run["name"],
+            name,
             f"{run['result']['parameters']:,}",
             f"{run['macs'] / 1e6:.1f} M",
             f"{run['result']['images_per_second']:,.0f}",
             f"{run['result']['train_seconds']:,.0f} s",
         ]
-        for run in runs
+        for name, run in zip(names, runs)
     ]
     drawn = table.table(
         rows,
