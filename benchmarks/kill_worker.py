@@ -32,9 +32,8 @@ def work(out, epochs):
     from mixer_tf.cluster import TRY_AGAIN, WorkerLost
 
     hosts.join()
-    from mixer_tf.augment import Augmentation
     from mixer_tf.data import load_data
-    from mixer_tf.recipe import Recipe
+    from mixer_tf.recipe import Augmentation, Recipe
     from mixer_tf.train import resume, train
 
     data = load_data("digits")

@@ -25,8 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import mixer_tf.train as training  # noqa: E402
 from mixer_tf import MixerConfig, Run, load_data  # noqa: E402
-from mixer_tf.augment import Augmentation  # noqa: E402
-from mixer_tf.recipe import Recipe  # noqa: E402
+from mixer_tf.recipe import Augmentation, Recipe  # noqa: E402
 
 MODEL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1)
 

@@ -31,9 +31,8 @@ def main():
 
     from resumable import train_to_the_end
 
-    from mixer_tf.augment import Augmentation
     from mixer_tf.data import load_data
-    from mixer_tf.recipe import Recipe
+    from mixer_tf.recipe import Augmentation, Recipe
 
     changes = dict(change.split("=", 1) for change in options.changes)
     augmentation = Augmentation(**values(Augmentation, changes))

@@ -22,7 +22,7 @@ _ROOMS = {
     "Split": "data",
     "Recipe": "recipe",
     "RECIPES": "recipes",
-    "Augmentation": "augment",
+    "Augmentation": "recipe",
     "TrainingBatches": "batches",
     "EvaluationBatches": "batches",
     "Run": "runs",

@@ -6,41 +6,16 @@ batch by batch on the backend that Keras uses; nothing is done picture by
 picture.
 """
 
-import dataclasses
-
 import keras
 import numpy as np
 from keras import layers
 
 from mixer_tf import stack
+from mixer_tf.recipe import Augmentation
 
 # A picture's group shares one pair of RandAugment operations; more groups, more variety a batch,
 # and more calls of small kernels.
 _GROUPS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Which augmentations a training batch passes through, in this order."""
-
-    shift: float = 0.0  # moved by up to this share of height and width, the gap black ("crop")
-    flip: bool = False  # mirrored left to right, half of the time
-    rotation: float = 0.0  # turned by up to this share of a full turn either way
-    zoom: float = 0.0  # height and width scaled by up to this share, each for itself
-    rand_augment: int = 0  # operations applied to each picture (Cubuk et al. 2020), 0 for none
-    magnitude: float = 0.5  # of those operations, in [0, 1]
-    mixup: float = 0.0  # alpha of Beta(alpha, alpha) (Zhang et al. 2018), 0 for none
-    cutmix: float = 0.0  # alpha of Beta(alpha, alpha) (Yun et al. 2019), 0 for none
-    mix_probability: float = 1.0  # share of batches that are mixed, by MixUp or CutMix in turns
-
-    def __post_init__(self):
-        bounds = {"shift": 1, "rotation": 1, "zoom": 1, "magnitude": 1, "mix_probability": 1}
-        bounds |= {"mixup": 100, "cutmix": 1}
-        for name, upper in bounds.items():
-            if not 0 <= getattr(self, name) <= upper:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
-        if not 0 <= self.rand_augment <= 11:
-            raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
 
 class Augmenter:

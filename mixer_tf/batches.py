@@ -13,8 +13,9 @@ import numpy as np
 
 from mixer_tf import batch_size as sizes
 from mixer_tf import stack
-from mixer_tf.augment import Augmentation, Augmenter
+from mixer_tf.augment import Augmenter
 from mixer_tf.data import Split
+from mixer_tf.recipe import Augmentation
 
 
 class _Batches(stack.PyDataset):

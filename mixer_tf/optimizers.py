@@ -1,4 +1,93 @@
-"""Keras optimizers with a learning rate for each variable, or for several replicas."""
+"""What `compile` takes of a recipe: schedule, optimizer and loss.
+
+Keras's optimizers too with a learning rate for each variable, or for several replicas.
+"""
+
+import keras
+
+from mixer_tf import stack
+
+_UNDECAYED = ["bias", "beta", "gamma"]
+
+
+def make_schedule(recipe, steps_per_epoch):
+    """Learning rate as a function of the step: linear warm-up, then a cosine or a constant.
+
+    Args:
+        recipe: gives epochs, peak, warm-up and form.
+        steps_per_epoch: batches, or parts of batches, in one pass over the pictures.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+    """
+    # Where gradients are accumulated, Keras asks for the rate of the part that completes a batch.
+    warmup = int(recipe.warmup_epochs * steps_per_epoch)
+    rest = max(1, recipe.epochs * steps_per_epoch - warmup)
+    if recipe.schedule == "constant":
+        final = recipe.learning_rate
+    else:
+        final = min(recipe.final_learning_rate, recipe.learning_rate)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else recipe.learning_rate,
+        rest,
+        alpha=final / recipe.learning_rate,
+        warmup_target=recipe.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
+    """The recipe's optimizer for `compile`, with schedule, decay, clipping and averaging.
+
+    Biases and the scales of the norms are not decayed, as in Google's training.
+
+    Args:
+        recipe: a `Recipe`.
+        steps_per_epoch: as for `make_schedule`.
+        variables: those that will be trained; needed only with `rates`.
+        rates: share of the learning rate for each of them; all the same if left out.
+    """
+    stack.check(recipe)
+    schedule = make_schedule(recipe, steps_per_epoch)
+    weight_decay = recipe.weight_decay
+    addon = stack.addons_optimizer(
+        recipe.optimizer, schedule, weight_decay, _UNDECAYED, recipe.clip_norm
+    )
+    if addon:
+        return addon
+    names = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lamb": "Lamb", "muon": "Muon"}
+    kind = getattr(keras.optimizers, names[recipe.optimizer])
+    if rates:
+        decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
+        kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
+    own = {
+        "sgd": {"momentum": 0.9},
+        # Muon is for matrices between hidden units. The rest, such as the stem, the head, biases
+        # and convolutions, is AdamW's, which has a decay of its own that should be the same.
+        "muon": {"exclude_layers": ["head"], "adam_weight_decay": weight_decay or None},
+    }
+    options = own.get(recipe.optimizer, {})
+    if recipe.accumulate > 1:
+        options["gradient_accumulation_steps"] = recipe.accumulate
+    optimizer = kind(
+        **options,
+        learning_rate=schedule,
+        # AdamW refuses None, the others would decay by 0.0 in vain
+        weight_decay=weight_decay or (0.0 if recipe.optimizer == "adamw" else None),
+        global_clipnorm=recipe.clip_norm or None,
+        use_ema=bool(recipe.ema),
+        ema_momentum=recipe.ema or 0.99,
+    )
+    if weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
+    return optimizer
+
+
+def make_loss(recipe):
+    """Cross-entropy of logits against one-hot or mixed labels."""
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing
+    )
 
 
 def with_rates(optimizer_class, rates, decays=None):

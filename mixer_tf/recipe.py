@@ -1,20 +1,37 @@
-"""How a model is trained: `Recipe`, and what `compile` takes of it.
+"""How a model is trained, as data: `Recipe` and its `Augmentation`.
 
-A recipe is data. The same recipe serves every model of a comparison; those with
-a name are in `recipes`.
+The same recipe serves every model of a comparison; those with a name are in `recipes`.
 """
 
 import dataclasses
 
-import keras
-
-from mixer_tf import stack
-from mixer_tf.augment import Augmentation
-from mixer_tf.optimizers import with_rates
 from mixer_tf.report import printable
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
-_UNDECAYED = ["bias", "beta", "gamma"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which augmentations a training batch passes through, in this order."""
+
+    shift: float = 0.0  # moved by up to this share of height and width, the gap black ("crop")
+    flip: bool = False  # mirrored left to right, half of the time
+    rotation: float = 0.0  # turned by up to this share of a full turn either way
+    zoom: float = 0.0  # height and width scaled by up to this share, each for itself
+    rand_augment: int = 0  # operations applied to each picture (Cubuk et al. 2020), 0 for none
+    magnitude: float = 0.5  # of those operations, in [0, 1]
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha) (Zhang et al. 2018), 0 for none
+    cutmix: float = 0.0  # alpha of Beta(alpha, alpha) (Yun et al. 2019), 0 for none
+    mix_probability: float = 1.0  # share of batches that are mixed, by MixUp or CutMix in turns
+
+    def __post_init__(self):
+        bounds = {"shift": 1, "rotation": 1, "zoom": 1, "magnitude": 1, "mix_probability": 1}
+        bounds |= {"mixup": 100, "cutmix": 1}
+        for name, upper in bounds.items():
+            if not 0 <= getattr(self, name) <= upper:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
+        if not 0 <= self.rand_augment <= 11:
+            raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,83 +133,3 @@ class Recipe:
         except (KeyError, TypeError) as error:
             reason = printable(str(error))  # it may quote a name from a file
             raise ValueError(f"The recipe is incomplete or damaged ({reason}).") from error
-
-
-def make_schedule(recipe, steps_per_epoch):
-    """Learning rate as a function of the step: linear warm-up, then a cosine or a constant.
-
-    Args:
-        recipe: gives epochs, peak, warm-up and form.
-        steps_per_epoch: batches, or parts of batches, in one pass over the pictures.
-
-    Returns:
-        A `keras.optimizers.schedules.LearningRateSchedule`.
-    """
-    # Where gradients are accumulated, Keras asks for the rate of the part that completes a batch.
-    warmup = int(recipe.warmup_epochs * steps_per_epoch)
-    rest = max(1, recipe.epochs * steps_per_epoch - warmup)
-    if recipe.schedule == "constant":
-        final = recipe.learning_rate
-    else:
-        final = min(recipe.final_learning_rate, recipe.learning_rate)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else recipe.learning_rate,
-        rest,
-        alpha=final / recipe.learning_rate,
-        warmup_target=recipe.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-
-
-def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
-    """The recipe's optimizer for `compile`, with schedule, decay, clipping and averaging.
-
-    Biases and the scales of the norms are not decayed, as in Google's training.
-
-    Args:
-        recipe: a `Recipe`.
-        steps_per_epoch: as for `make_schedule`.
-        variables: those that will be trained; needed only with `rates`.
-        rates: share of the learning rate for each of them; all the same if left out.
-    """
-    stack.check(recipe)
-    schedule = make_schedule(recipe, steps_per_epoch)
-    weight_decay = recipe.weight_decay
-    addon = stack.addons_optimizer(
-        recipe.optimizer, schedule, weight_decay, _UNDECAYED, recipe.clip_norm
-    )
-    if addon:
-        return addon
-    names = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lamb": "Lamb", "muon": "Muon"}
-    kind = getattr(keras.optimizers, names[recipe.optimizer])
-    if rates:
-        decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
-        kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
-    own = {
-        "sgd": {"momentum": 0.9},
-        # Muon is for matrices between hidden units. The rest, such as the stem, the head, biases
-        # and convolutions, is AdamW's, which has a decay of its own that should be the same.
-        "muon": {"exclude_layers": ["head"], "adam_weight_decay": weight_decay or None},
-    }
-    options = own.get(recipe.optimizer, {})
-    if recipe.accumulate > 1:
-        options["gradient_accumulation_steps"] = recipe.accumulate
-    optimizer = kind(
-        **options,
-        learning_rate=schedule,
-        # AdamW refuses None, the others would decay by 0.0 in vain
-        weight_decay=weight_decay or (0.0 if recipe.optimizer == "adamw" else None),
-        global_clipnorm=recipe.clip_norm or None,
-        use_ema=bool(recipe.ema),
-        ema_momentum=recipe.ema or 0.99,
-    )
-    if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
-    return optimizer
-
-
-def make_loss(recipe):
-    """Cross-entropy of logits against one-hot or mixed labels."""
-    return keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=recipe.label_smoothing
-    )

@@ -6,8 +6,7 @@ which time, and the command that does it again. `benchmarks/results.md` has all 
 
 import dataclasses
 
-from mixer_tf.augment import Augmentation
-from mixer_tf.recipe import Recipe
+from mixer_tf.recipe import Augmentation, Recipe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ import sys
 
 from mixer_tf import files, zoo
 from mixer_tf.lock import only_one
+from mixer_tf.recipe import Recipe
 from mixer_tf.report import printable
 from mixer_tf.variants import MixerConfig, find_mixer
 from mixer_tf.version import __version__
@@ -60,8 +61,9 @@ class RunConfig:
     def build(self):
         """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
         model, mixer = self.model, find_mixer(self.model)
-        if mixer and self.recipe.get("token_dropout"):
-            model = dataclasses.replace(mixer, token_dropout=self.recipe["token_dropout"])
+        rate = Recipe.from_dict(self.recipe).token_dropout
+        if mixer and rate:
+            model = dataclasses.replace(mixer, token_dropout=rate)
         return zoo.build(model, self.input_shape, self.num_classes)
 
     def check(self):
@@ -74,6 +76,7 @@ class RunConfig:
         words += self.class_names
         if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
             raise TypeError("a value is of a wrong kind")
+        Recipe.from_dict(self.recipe)
         if type(self.seed) is not int or any(type(n) is not int for n in self.input_shape):
             raise TypeError("a number is no whole number")
         height, width, channels = self.input_shape

@@ -5,8 +5,6 @@ permuted so, with initial weights permuted alike, every step of its training is
 the same. Here this is tried, not told.
 """
 
-import dataclasses
-
 import keras
 import numpy as np
 
@@ -69,7 +67,7 @@ def _fresh(subject):
         known = stages.config_of(subject.model)
     except ValueError:
         return config.build(), _patch_for(config.input_shape)
-    mixer = dataclasses.replace(known, dropout=0.0, stochastic_depth=0.0)
+    mixer = known.without_dropout()
     return zoo.build(mixer, config.input_shape, config.num_classes), mixer.patch_size
 
 

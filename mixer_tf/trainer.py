@@ -14,9 +14,9 @@ from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.guard import LossGuard
-from mixer_tf.optimizers import sum_first
+from mixer_tf.optimizers import make_loss, make_optimizer, sum_first
 from mixer_tf.progress import Progress
-from mixer_tf.recipe import Recipe, make_loss, make_optimizer
+from mixer_tf.recipe import Recipe
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.sam import sharpen
 from mixer_tf.state import KeepWeights, SaveState, StopAfterEpoch, load_newest

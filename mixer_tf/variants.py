@@ -6,6 +6,8 @@ loading Keras.
 
 import dataclasses
 
+_RATES = ("dropout", "stochastic_depth", "head_dropout", "token_dropout")
+
 
 @dataclasses.dataclass(frozen=True)
 class MixerConfig:
@@ -46,11 +48,15 @@ class MixerConfig:
         for name, value in whole.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
-        for name in ("dropout", "stochastic_depth", "head_dropout", "token_dropout"):
+        for name in _RATES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")
         if self.epsilon <= 0:
             raise ValueError(f"epsilon is {self.epsilon}; give a number above 0, such as 1e-6.")
+
+    def without_dropout(self):
+        """The same network, of which nothing is dropped in training."""
+        return dataclasses.replace(self, **dict.fromkeys(_RATES, 0.0))
 
     def token_grid(self, input_shape):
         """See the function `token_grid`."""

@@ -18,9 +18,8 @@ STEP_OF_DEATH = 13  # in the second of three epochs of 10 steps
 
 def prepared():
     """(data, recipe): a few digits, everything on that could tell one host from another."""
-    from mixer_tf.augment import Augmentation
     from mixer_tf.data import load_data
-    from mixer_tf.recipe import Recipe
+    from mixer_tf.recipe import Augmentation, Recipe
 
     digits = load_data("digits")
     data = dataclasses.replace(

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf.augment import Augmentation, Augmenter
+from mixer_tf.augment import Augmenter
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.data import Split
+from mixer_tf.recipe import Augmentation
 
 FULL = Augmentation(
     shift=0.125,

@@ -10,6 +10,7 @@ import timm_reference
 import mixer_tf
 from mixer_tf import cli
 from mixer_tf.convert import convert
+from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.timm_weights import load_timm
 
@@ -32,7 +33,10 @@ def test_npz_to_keras_and_back_keeps_every_byte(tmp_path):
 
 def test_a_run_knows_its_model(tmp_path):
     config = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
-    described = RunConfig(config, (8, 8, 1), ("a", "b"), "digits", {}, 0, "float32", "")
+    about = ("digits", Recipe().to_dict(), 0, "float32", "")
+    described = RunConfig(config, (8, 8, 1), ("a", "b"), *about)
+        config, (8, 8, 1), ("a", "b"), "digits", Recipe().to_dict(), 0, "float32", ""
+    )
     run = Run.create(tmp_path / "run", described)
     model = described.build()
     model.save_weights(run.best_file)

@@ -15,8 +15,8 @@ import reference_mixer
 
 import mixer_tf
 from mixer_tf import cli, finetune, pretrained
-from mixer_tf.optimizers import with_rates
-from mixer_tf.recipe import Recipe, make_optimizer, make_schedule
+from mixer_tf.optimizers import make_optimizer, make_schedule, with_rates
+from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.resizing import resize

@@ -8,6 +8,7 @@ import mixer_tf
 from mixer_tf import cli
 from mixer_tf.pictures import read_pictures
 from mixer_tf.predict import predict
+from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 
 CONFIG = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
@@ -33,7 +34,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     """A run directory as training leaves it, of a Mixer that was not trained."""
-    config = RunConfig(CONFIG, (8, 8, 3), NAMES, "digits", {}, 0, "float32", "")
+    config = RunConfig(CONFIG, (8, 8, 3), NAMES, "digits", Recipe().to_dict(), 0, "float32", "")
     run = Run.create(tmp_path / "run", config)
     config.build().save_weights(run.best_file)
     return run.folder

@@ -9,7 +9,8 @@ from keras.ops import convert_to_numpy as to_numpy
 
 from mixer_tf import runtime
 from mixer_tf.evaluate import score
-from mixer_tf.recipe import Recipe, make_loss, make_optimizer, make_schedule
+from mixer_tf.optimizers import make_loss, make_optimizer, make_schedule
+from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES, default_recipe
 
 

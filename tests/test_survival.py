@@ -298,7 +298,7 @@ FAILING = """
 import sys
 import keras
 from mixer_tf import MixerConfig, Recipe, load_data
-from mixer_tf.augment import Augmentation
+from mixer_tf.recipe import Augmentation
 from mixer_tf.runtime import Runtime
 from mixer_tf.train import train
 

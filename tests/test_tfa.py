@@ -16,8 +16,9 @@ from test_train import assert_same, stop_after, weights
 import callbacks
 import mixer_tf
 from mixer_tf import stack
-from mixer_tf.augment import Augmentation, Augmenter
-from mixer_tf.recipe import Recipe, make_optimizer
+from mixer_tf.augment import Augmenter
+from mixer_tf.optimizers import make_optimizer
+from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.runs import Run
 from mixer_tf.state import Interrupted
 from mixer_tf.train import resume, train

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from mixer_tf import MixerConfig, Run, finetune, h5, stack, trainer
-from mixer_tf.augment import Augmentation
 from mixer_tf.evaluate import predict_logits, score
-from mixer_tf.recipe import Recipe
+from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.runs import RunConfig
 from mixer_tf.runtime import Runtime
 from mixer_tf.state import Interrupted, KeepWeights
