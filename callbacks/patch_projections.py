@@ -40,8 +40,12 @@ class PatchProjections(keras.callbacks.Callback):
         self.layer = layer
 
     def on_train_begin(self, logs=None):
-        self._before = layers.filters(self.model, self.layer)
+        kernel = layers.filters(self.model, self.layer)
         writer.check_folder(self.log_dir)
+        # A training that goes on has its filters from before the first step in the file.
+        begins = self.model.optimizer is None or int(self.model.optimizer.iterations) == 0
+        if begins or not len(_load(pathlib.Path(self.log_dir, FILE), kernel.shape)[1]):
+            self._snapshot(kernel, 0)
 
     def on_epoch_end(self, epoch, logs=None):
         kernel = layers.filters(self.model, self.layer)
@@ -63,9 +67,7 @@ class PatchProjections(keras.callbacks.Callback):
         # Of this epoch and later there can be something only from a run before this one.
         keep = epochs < epoch
         epochs, kernels = epochs[keep], kernels[keep]
-        if epoch == 1:
-            epochs, kernels, order = np.array([0]), self._before[None], None
-        if order is None:
+        if order is None or epoch < 2:
             order = np.argsort(figures.spatial_frequency(_by_filter(kernel)), kind="stable")
         epochs = np.append(epochs, epoch)
         with np.errstate(over="ignore"):  # beyond float16 is as good as infinite in a picture

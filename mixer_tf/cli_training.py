@@ -5,7 +5,8 @@ import contextlib
 import click
 
 from mixer_tf import zoo
-from mixer_tf.cli_flags import prepare, training_flags
+from mixer_tf.cli_flags import training_flags
+from mixer_tf.cli_plan import make_plan
 from mixer_tf.report import printable
 
 
@@ -30,18 +31,19 @@ def _resumable(how):
 def train(model, **flags):
     """Train one model into a run directory."""
     zoo.find(model)
-    data, recipe, out, options = prepare([model], {**flags, "model": model}, f"{{data}}-{model}")
-    options["callbacks"] = lambda run: tensorboard_callbacks(run, data)
+    plan = make_plan([model], {**flags, "model": model}, f"{{data}}-{model}")
+    data = plan.data[model]
+    own = {"callbacks": lambda run: tensorboard_callbacks(run, data), "own_process": True}
     from mixer_tf import train as training
 
-    with _resumable(f"--resume --out {out}"):
+    with _resumable(f"--resume --out {plan.out}"):
         if flags["resume"]:
-            kept = {name: options[name] for name in ("callbacks", "save_every")}
-            result = training.resume(out, data, own_process=True, **kept)
+            save_every = plan.options["save_every"]
+            result = training.resume(plan.out, data, save_every=save_every, **own)
         else:
-            result = training.train(model, data, recipe, out, own_process=True, **options)
+            result = training.train(model, data, plan.recipe, plan.out, **plan.options, **own)
     if _is_chief():
-        _report(result, out)
+        _report(result, plan.out)
 
 
 @click.command()
@@ -65,13 +67,21 @@ def compare(names, more, **flags):
                 f"{flags['out']} compares {', '.join(begun)}, and --models says "
                 f"{', '.join(names)}; give the command it began with, and --resume."
             )
-    data, recipe, out, options = prepare(names, flags, "compare-{data}")
-    options["callbacks"] = lambda run: tensorboard_callbacks(run, data)
+    plan = make_plan(names, flags, "compare-{data}")
+    out = plan.out
     from mixer_tf import compare as comparing
 
     # The whole of it: models that have not begun need all that the first ones were given.
     with _resumable(f"the same command with --resume --out {out}"):
-        comparing.compare(names, data, recipe, out, resuming=flags["resume"], **options)
+        comparing.compare(
+            names,
+            plan.data,
+            plan.recipe,
+            out,
+            resuming=flags["resume"],
+            callbacks=lambda run: tensorboard_callbacks(run, plan.data[run.folder.name]),
+            **plan.options,
+        )
     if not _is_chief():
         return
     click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
@@ -88,8 +98,18 @@ def _is_chief():
 
 
 def tensorboard_callbacks(run, data):
-    """What the commands show in TensorBoard."""
+    """What the commands show in TensorBoard.
+
+    Raises:
+        ValueError: another module has the name of the package `callbacks`.
+    """
     import callbacks
+
+    if not hasattr(callbacks, "Curves"):
+        raise ValueError(
+            f"{callbacks.__file__} hides this suite's package callbacks; start in another folder, "
+            "or give that file another name."
+        )
     from mixer_tf.recipe import Recipe
     from mixer_tf.subject import sample
     from mixer_tf.variants import find_mixer

@@ -4,7 +4,7 @@ import pathlib
 
 from mixer_tf import figures, files, hosts, zoo
 from mixer_tf.runs import Run
-from mixer_tf.train import resume, train
+from mixer_tf.train import check, resume, train
 
 
 def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: [], **options):
@@ -12,7 +12,7 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
 
     Args:
         models: names in `MODELS`, at least one.
-        data: a `Data`.
+        data: a `Data`, or one for each name in a dict.
         recipe: the `Recipe` that all of them follow.
         out: folder of the comparison.
         resuming: go on with what is there: ended runs are taken as they are.
@@ -24,10 +24,15 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
         are written `comparison.png` and `comparison.md`.
 
     Raises:
-        ValueError: a name is unknown or stands twice, or `out` holds other files.
+        ValueError: a name is unknown or stands twice, or `out` holds other files, or
+            one of the models cannot be trained so; nothing has been trained then.
     """
+    if not isinstance(data, dict):
+        data = dict.fromkeys(models, data)
     for name in models:
-        zoo.find(name)
+        if not (resuming and Run(pathlib.Path(out) / name).config_file.exists()):
+            given = {k: options[k] for k in ("image_size", "pretrained") if k in options}
+            check(name, data[name], recipe, **given)
         if list(models).count(name) > 1:
             raise ValueError(f"{name} stands twice among the models; give each one once.")
     out = pathlib.Path(out)
@@ -41,15 +46,15 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
         folder = out / name
         if resuming and (folder / "config.json").exists():
             kept = {name: options[name] for name in ("save_every", "quiet") if name in options}
-            results.append(resume(folder, data, callbacks=callbacks, **kept))
+            results.append(resume(folder, data[name], callbacks=callbacks, **kept))
         else:
-            results.append(train(name, data, recipe, folder, callbacks=callbacks, **options))
+            results.append(train(name, data[name], recipe, folder, callbacks=callbacks, **options))
 
     if not is_chief:
         return results
     runs = [_summary(out / name, name) for name in models]
     with files.replacing(out / "comparison.png") as beside:
-        figures.save(figures.comparison(runs, data.name), beside)
+        figures.save(figures.comparison(runs, data[models[0]].name), beside)
     with files.replacing(out / "comparison.md") as beside:
         beside.write_text(table(runs) + "\n", "utf-8")
     return results

@@ -1,4 +1,6 @@
-"""Stopping a training whose loss is no number any more, before it spoils what was saved."""
+"""Stopping a training that cannot go on: its loss is no number any more, or memory is full."""
+
+import contextlib
 
 import keras
 import numpy as np
@@ -64,3 +66,23 @@ def check_finite(arrays):
             "The weights are not finite any more and were not saved; lower the recipe's learning "
             "rate, or lengthen its warm-up."
         )
+
+
+@contextlib.contextmanager
+def memory_told(recipe):
+    """Context in which a device that runs out of memory is a `ValueError` that says what helps.
+
+    Args:
+        recipe: the `Recipe` that is followed.
+    """
+    try:
+        yield
+    except Exception as error:  # each backend has a class of its own
+        full = type(error).__name__ == "ResourceExhaustedError" or isinstance(error, MemoryError)
+        if not full and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ValueError(
+            f"The memory does not hold a step of {recipe.part_size} pictures. Compute each batch "
+            f"in more parts (--accumulate {2 * recipe.accumulate}), keep less of it (--recompute), "
+            "or give a smaller --batch-size."
+        ) from error

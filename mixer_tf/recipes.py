@@ -8,6 +8,8 @@ import dataclasses
 
 from mixer_tf.recipe import Augmentation, Recipe
 
+_ADAM_LIKE = {"adamw", "adam", "lamb", "radam"}  # a rate that suits one suits the others
+
 
 @dataclasses.dataclass(frozen=True)
 class Digits(Recipe):
@@ -116,3 +118,34 @@ def default_recipe(data_name, pretrained=False):
     if pretrained:
         return "finetune"  # the others would soon destroy what the weights know
     return "digits" if data_name == "digits" else "quick"
+
+
+def tailored(recipe, changes, name="given"):
+    """A recipe with some of its values changed, and what follows from them.
+
+    A run of another length is warmed up for the same share of it. An optimizer of another kind
+    needs a learning rate of its own.
+
+    Args:
+        recipe: a `Recipe`.
+        changes: field -> value.
+        name: of the recipe, for errors.
+
+    Raises:
+        ValueError: a value is out of range, or the learning rate is that of another optimizer.
+    """
+    changes = dict(changes)
+    if "epochs" in changes:
+        changes["steps"] = 0  # of a recipe that counts in steps
+        share = changes["epochs"] / recipe.epochs
+        changes.setdefault("warmup_epochs", recipe.warmup_epochs * share)
+    changed = dataclasses.replace(recipe, **changes)
+    kinds = {changed.optimizer, recipe.optimizer}
+    if len(kinds) > 1 and not kinds <= _ADAM_LIKE and "learning_rate" not in changes:
+        raise ValueError(
+            f"The recipe {name} has a learning rate for {recipe.optimizer}, "
+            f"{recipe.learning_rate}; with --optimizer {changed.optimizer} give --learning-rate "
+            "and --weight-decay as well. Usual are, together: 0.002 and 0.05 for adamw, 0.01 and "
+            "0.05 for muon, 0.1 and 0.005 for sgd."
+        )
+    return changed

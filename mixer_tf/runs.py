@@ -47,6 +47,9 @@ class RunConfig:
     command: str  # that makes the run again
     pretrained: str = ""  # what the weights began from
     pictures: str = ""  # `Split.fingerprint` of those trained on
+    asked_size: tuple[int, int] | None = None  # of pictures, where one was asked for
+    trained_in: str = ""  # the precision that "auto" chose, or `precision` itself
+    products: str = ""  # what products are rounded to, see `runtime.Runtime`
 
     @property
     def num_classes(self):
@@ -73,11 +76,13 @@ class RunConfig:
             ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
         """
         words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
+        words += (self.trained_in, self.products)
         words += self.class_names
         if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
             raise TypeError("a value is of a wrong kind")
         Recipe.from_dict(self.recipe)
-        if type(self.seed) is not int or any(type(n) is not int for n in self.input_shape):
+        numbers = (self.seed, *self.input_shape, *(self.asked_size or ()))
+        if any(type(number) is not int for number in numbers):
             raise TypeError("a number is no whole number")
         height, width, channels = self.input_shape
         config = find_mixer(self.model)
@@ -118,6 +123,8 @@ class Run:
     def create(cls, folder, config):
         """Make the folder and write `config.json`.
 
+        A run that ended before anything of it was saved gives way.
+
         Raises:
             ValueError: it holds a run already, or other files, or another process is
                 making a run there.
@@ -125,21 +132,33 @@ class Run:
         run = cls(folder)
         if run.folder.exists() and not run.folder.is_dir():
             raise ValueError(f"{folder} is a file; give a folder.")
-        if run.config_file.exists():
+        came_to_nothing = run._came_to_nothing()
+        if run.config_file.exists() and not came_to_nothing:
             raise ValueError(
                 f"{folder} holds another run; give another --out, or --resume to go on with it."
             )
-        if not run.is_empty():
+        if not (run.is_empty() or came_to_nothing):
             raise ValueError(f"{folder} is not empty and holds no run; give another --out.")
         run.folder.mkdir(parents=True, exist_ok=True)
         with only_one(run.folder):
-            if run.config_file.exists():
+            if run.config_file.exists() and not (came_to_nothing and run._came_to_nothing()):
                 raise ValueError(
                     f"{folder} has just been taken by another run; give another --out."
                 )
             head = {"format": FORMAT, "version": __version__}
             files.write_json(run.config_file, {**head, **dataclasses.asdict(config)})
         return run
+
+    def _came_to_nothing(self):
+        """Whether a run of this suite began here and has no weights and no state."""
+        saved = (*self.states(), self.best_file, self.last_file, self.history_file)
+        if not self.config_file.exists() or any(file.exists() for file in saved):
+            return False
+        try:
+            self.config()
+        except ValueError:
+            return False  # a file of something else
+        return True
 
     def is_empty(self):
         """Whether nothing is in the folder but what a run left that was killed as it began."""
@@ -203,8 +222,9 @@ class Run:
         try:
             if isinstance(values["model"], dict):
                 values["model"] = MixerConfig(**values["model"])
-            for name in ("input_shape", "class_names"):
-                values[name] = tuple(values[name])
+            for name in ("input_shape", "class_names", "asked_size"):
+                if values.get(name) is not None:
+                    values[name] = tuple(values[name])
             config = RunConfig(**values)
             config.check()
             return config

@@ -48,10 +48,14 @@ def check(recipe):
 
 
 @contextlib.contextmanager
-def policy(name):
-    """Context in which layers are made under a dtype policy; afterwards all is as before."""
+def policy(name=None):
+    """Context in which layers are made under a dtype policy; afterwards all is as before.
+
+    Args:
+        name: of the policy; the one that is set if left out.
+    """
     before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(name)
+    keras.mixed_precision.set_global_policy(name or before)
     try:
         yield
     finally:

@@ -16,6 +16,8 @@ from mixer_tf import files, h5, hosts, stack
 from mixer_tf.guard import check_finite
 from mixer_tf.npz import NpzFile
 
+_MEANS = ("loss", "accuracy")  # that Keras takes over the training steps of an epoch
+
 
 class Interrupted(KeyboardInterrupt):
     """Raised out of `fit` after a Ctrl-C, when the state has been saved."""
@@ -117,9 +119,10 @@ class SaveState(keras.callbacks.Callback):
         seconds: callable, seconds trained so far over all parts of the run.
         first_step: step the run goes on from.
         every: steps from one saving to the next; 0 for epochs alone.
+        earlier: what the state said of an epoch that was left in its middle.
     """
 
-    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0, every=0):
+    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0, every=0, earlier=None):
         super().__init__()
         self.run = run
         self.steps_per_epoch = steps_per_epoch
@@ -129,6 +132,8 @@ class SaveState(keras.callbacks.Callback):
         self.every = every
         self.asked = False
         self._before = None
+        self._earlier = earlier or {"steps": 0, "means": {}}
+        self._now = self._earlier
 
     def on_train_begin(self, logs=None):
         if threading.current_thread() is threading.main_thread():
@@ -149,20 +154,34 @@ class SaveState(keras.callbacks.Callback):
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             return  # at the end of an epoch its validation and its row come first
+        self._now = self._together(batch + 1, logs)
         if self.asked or (self.every and self.step % self.every == 0):
             self.save()
         if self.asked:
             raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):
-        self.history.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
+        row = {k: float(v) for k, v in (logs or {}).items()}
+        row |= self._together(self.steps_per_epoch - self._earlier["steps"], row)["means"]
+        self._earlier = self._now = {"steps": 0, "means": {}}
+        self.history.append({"epoch": epoch, **row})
         self.run.write_history(self.history)
         self.save()
+
+    def _together(self, steps, logs):
+        """The means so far over an epoch whose first steps another process may have done."""
+        before = self._earlier["steps"]
+        means = {name: float(logs[name]) for name in _MEANS if name in (logs or {})}
+        for name in means.keys() & self._earlier["means"].keys():
+            sums = before * self._earlier["means"][name] + steps * means[name]
+            means[name] = sums / (before + steps)
+        return {"steps": before + steps, "means": means}
 
     def save(self):
         """Write the state now."""
         self.run.ensure()
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
+        progress["epoch"] = self._now
         save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
 
 

@@ -1,6 +1,8 @@
 """Recipe + model + data + runtime -> a run directory."""
 
-from mixer_tf import cpu_step, finetune, hosts, zoo
+import dataclasses
+
+from mixer_tf import cpu_step, finetune, hosts, stack, zoo
 from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.trainer import Trainer
@@ -8,6 +10,7 @@ from mixer_tf.variants import find_mixer
 
 
 @hosts.losing_workers()
+@stack.policy()
 def train(
     model,
     data,
@@ -57,10 +60,9 @@ def train(
         WorkerLost: another host is gone; the run can be resumed, by all together.
     """
     hosts.join()
-    if find_mixer(model) is None:
-        zoo.find(model)
-    image_size = image_size or input_size(model, data)
-    input_shape = (*image_size, data.image_shape[2])
+    check(model, data, recipe, image_size, pretrained)
+    asked_size = tuple(image_size) if image_size else None
+    input_shape = (*(asked_size or input_size(model, data)), data.image_shape[2])
     if own_process:
         cpu_step.one_thread_each(model, input_shape, recipe, precision)
     if pretrained:
@@ -76,14 +78,18 @@ def train(
         command=command,
         pretrained=str(pretrained),
         pictures=data.train.fingerprint(),
+        asked_size=asked_size,
     )
     # before a folder is made: what does not fit, shows here
     trainer = Trainer(config, data, quiet, bool(pretrained), save_every)
+    chosen = {"trained_in": trainer.runtime.precision, "products": trainer.runtime.products}
+    config = trainer.config = dataclasses.replace(config, **chosen)
     run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
     return trainer.fit(run, callbacks)
 
 
 @hosts.losing_workers()
+@stack.policy()
 def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=False, quiet=False):
     """Go on with a run that was stopped, to the same end as if it never had been.
 
@@ -112,13 +118,41 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
         raise ValueError(
             f"{out} was trained on other pictures of {config.data} than are there now (number and "
             f"checksum of labels were {config.pictures}, are {data.train.fingerprint()}); bring "
-            "those back, or begin a new run with --pretrained."
+            "those back, or begin a new run."
         )
     if own_process:
         recipe = Recipe.from_dict(config.recipe)
         cpu_step.one_thread_each(config.model, config.input_shape, recipe, config.precision)
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
     return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
+
+
+def check(model, data, recipe, image_size=None, pretrained=""):
+    """Refuse a training that cannot begin, before anything is computed for it.
+
+    Args:
+        model, data, recipe, image_size, pretrained: as for `train`.
+
+    Raises:
+        ValueError: the model is unknown, the picture does not divide into its patches, or
+            something is asked of it that only a Mixer has.
+    """
+    mixer = find_mixer(model)
+    if mixer:
+        mixer.token_grid((*(image_size or input_size(model, data)), data.image_shape[2]))
+        return
+    zoo.find(model)
+    for_mixers = {
+        "pretrained": pretrained,
+        "freeze": recipe.freeze,
+        "layer_decay": recipe.layer_decay < 1,
+        "recompute": recipe.recompute,
+    }
+    asked = [name for name, value in for_mixers.items() if value]
+    if asked:
+        raise ValueError(
+            f"{model} is no Mixer, and {', '.join(asked)} is for Mixers only; leave it out."
+        )
 
 
 def input_size(model, data):

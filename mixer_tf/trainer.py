@@ -13,7 +13,7 @@ from mixer_tf import batch_size, cpu_step, files, finetune, hosts, runtime, stac
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
 from mixer_tf.evaluate import predict_logits, score
-from mixer_tf.guard import LossGuard
+from mixer_tf.guard import LossGuard, memory_told
 from mixer_tf.optimizers import make_loss, make_optimizer, sum_first
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe
@@ -23,8 +23,33 @@ from mixer_tf.state import KeepWeights, SaveState, StopAfterEpoch, load_newest
 from mixer_tf.version import versions
 
 
+def _runtime(config):
+    """The `Runtime` that a run began with, as far as this machine has it."""
+    chosen = runtime.choose(config.precision)
+    if config.trained_in and chosen.precision != config.trained_in:
+        chosen = runtime.choose(config.trained_in)  # its state has the variables of this one
+    if config.products and chosen.products != config.products:
+        print(
+            f"mixer_tf: this run began with products in {config.products}, which are "
+            f"{chosen.products} here; it will not end with the very same weights.",
+            file=sys.stderr,
+        )
+    return chosen
+
+
 class Trainer:
-    """The model, compiled for a run, and its batches."""
+    """The model, compiled for a run, and its batches.
+
+    Args:
+        config: the `RunConfig`.
+        data: the `Data`.
+        quiet: no progress bar and no line on standard error.
+        load_pretrained: fill the model from `config.pretrained` first.
+        save_every: steps after which the state is saved, beside that of each epoch.
+
+    Raises:
+        ValueError: recipe, model, data or machine do not fit each other.
+    """
 
     def __init__(self, config, data, quiet, load_pretrained, save_every):
         self.config = config
@@ -34,7 +59,7 @@ class Trainer:
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
         stack.check(self.recipe)
-        self.runtime = runtime.choose(config.precision)
+        self.runtime = _runtime(config)
         if self.runtime.hosts:
             self.runtime.hosts.agree(self._terms())
         batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
@@ -111,7 +136,7 @@ class Trainer:
             "classes": [config.num_classes, zlib.crc32(names)],
             "pictures": [len(train), zlib.crc32(train.images), zlib.crc32(train.labels)],
             "seed": config.seed,
-            "precision": config.precision,
+            "precision": self.runtime.precision,
             "pretrained": config.pretrained,
             "save_every": self.save_every,
             **config.recipe,
@@ -201,11 +226,12 @@ class Trainer:
         if several and several.strategy:
             from mixer_tf import host_training  # TensorFlow's alone
 
-            host_training.fit(self.model, several, batches, callbacks=callbacks, **options)
+            with memory_told(self.recipe):
+                host_training.fit(self.model, several, batches, callbacks=callbacks, **options)
             return
         batches = stack.endless(batches)
         # shuffle: the batches come in the order of their steps
-        with self.runtime.scope():
+        with self.runtime.scope(), memory_told(self.recipe):
             self.model.fit(batches, callbacks=callbacks, shuffle=False, verbose=0, **options)
 
     def _saver(self, run, progress):
@@ -217,6 +243,7 @@ class Trainer:
             lambda: progress["seconds"] + time.perf_counter() - started,
             progress["step"],
             self.save_every,
+            progress.get("epoch"),
         )
 
     def _bar(self, step):

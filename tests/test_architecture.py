@@ -31,7 +31,7 @@ def room(name):
 
 
 TRAINING = ["train", "trainer", "cpu_step", "recipe", "batches", "data", "augment", "runtime"]
-TRAINING += ["runs", "state", "cli", "cli_flags", "cli_training"]
+TRAINING += ["runs", "state", "cli", "cli_flags", "cli_plan", "cli_resume", "cli_training"]
 NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py", "relatives.py"]
 
 
@@ -105,6 +105,7 @@ def test_imports_run_one_way():
 
 def test_help_needs_no_keras():
     commands = ["__init__", "__main__", "cli", "cli_flags", "cli_training", "console"]
+    commands += ["cli_plan", "cli_resume", "recipe", "recipes", "runs"]
     for name in [*commands, "cluster", "meeting", "report", "zoo", "variants", "version"]:
         for heavy in ("keras", "tensorflow", "numpy", "matplotlib"):
             found = imports(room(f"{name}.py"), top_only=True)

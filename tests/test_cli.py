@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from PIL import Image
 
 from mixer_tf import MixerConfig
 from mixer_tf.cli import main
+from mixer_tf.cli_training import tensorboard_callbacks
 from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 
@@ -193,6 +195,7 @@ def told(monkeypatch):
 
     def stop(*arguments, **options):
         asked.update(recipe=arguments[2], options={"out": arguments[3], **options})
+        ask.data = arguments[1]
         raise ValueError("enough")
 
     monkeypatch.setattr("mixer_tf.train.train", stop)
@@ -218,6 +221,54 @@ def test_models_that_have_not_begun_take_what_the_others_have(told, tmp_path):
     assert recipe == kept
     known = {name: options[name] for name in ("seed", "precision", "pretrained", "image_size")}
     assert known == {"seed": 5, "precision": "float32", "pretrained": "before", "image_size": None}
+
+
+def test_a_size_that_was_asked_for_is_every_models(told, tmp_path):
+    """Also of those that had not begun when the comparison was stopped."""
+    recipe = Recipe().to_dict()
+    about = ("mixer_nano", (24, 24, 1), tuple("0123456789"), "digits", recipe, 5, "auto", "")
+    Run.create(tmp_path / "mixer_nano", RunConfig(*about, asked_size=(24, 24)))
+    words = ["compare", "--models", "mixer_nano", "resnet20", "--out", tmp_path, "--resume"]
+    _, options = told(*words)
+    assert options["image_size"] == (24, 24)
+    config = Run.open(tmp_path / "mixer_nano").config()
+    assert config == RunConfig(*about, asked_size=(24, 24))
+
+
+def test_each_model_reads_pictures_at_the_size_it_sees(told, tmp_path, picture_folder):
+    root = picture_folder(size=(40, 40))
+    Image.open(root / "cat" / "0.png").resize((24, 20)).save(root / "cat" / "0.png")
+    models = ["mixer_cifar_2", "mixer_s32", "resnet20"]
+    told("compare", "--data", root, "--models", *models, "--out", tmp_path / "all")
+    shapes = {name: data.image_shape for name, data in told.data.items()}
+    larger = (224, 224, 3)
+    assert shapes == {"mixer_cifar_2": (72, 72, 3), "mixer_s32": larger, "resnet20": larger}
+
+
+def test_data_is_kept_as_a_path_from_everywhere(told, tmp_path, picture_folder, monkeypatch):
+    root = picture_folder()
+    monkeypatch.chdir(root.parent)
+    _, options = told("train", "--data", root.name, "--out", tmp_path / "run")
+    assert options["source"] == str(root)
+    _, options = told("train", "--out", tmp_path / "run")
+    assert options["source"] == "digits"
+
+
+def test_what_one_of_several_models_cannot_do_is_said_before_the_first_is_trained(capfd, tmp_path):
+    words = ["compare", "--out", tmp_path / "out", "--models", "mixer_nano"]
+    line = refused(capfd, *words, "mixer_cifar_2", "--image-size", "32")
+    assert "32x32 is no whole number of 9x9 patches" in line
+    line = refused(capfd, *words, "resnet20", "--freeze", "stem")
+    assert "resnet20 is no Mixer, and freeze is for Mixers only" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_the_same_name_as_the_callbacks(monkeypatch, tmp_path, digits):
+    other = types.ModuleType("callbacks")
+    other.__file__ = "/home/someone/callbacks.py"
+    monkeypatch.setitem(sys.modules, "callbacks", other)
+    with pytest.raises(ValueError, match="/home/someone/callbacks.py hides"):
+        tensorboard_callbacks(Run(tmp_path), digits)
 
 
 def test_a_resumed_fine_tuning_may_name_its_model(told, capfd, tmp_path):

@@ -35,8 +35,6 @@ def test_a_run_knows_its_model(tmp_path):
     config = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
     about = ("digits", Recipe().to_dict(), 0, "float32", "")
     described = RunConfig(config, (8, 8, 1), ("a", "b"), *about)
-        config, (8, 8, 1), ("a", "b"), "digits", Recipe().to_dict(), 0, "float32", ""
-    )
     run = Run.create(tmp_path / "run", described)
     model = described.build()
     model.save_weights(run.best_file)

@@ -11,7 +11,9 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from callbacks import PatchProjections
 from mixer_tf import MixerConfig, Run, finetune, h5, stack, trainer
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Augmentation, Recipe
@@ -284,6 +286,63 @@ def test_a_training_learns(digits, tmp_path):
     config = MixerConfig(2, 32, 16, 64, (4, 4))
     result = train(config, digits, recipe, tmp_path / "run", quiet=True)
     assert result["test_accuracy"] > 0.8  # chance is 0.1
+
+
+def test_a_resumed_epoch_is_told_as_a_whole_one(straight, tmp_path):
+    """Its loss and accuracy are the means over all its steps, of both processes."""
+    out, data, _ = straight
+    with pytest.raises(Interrupted):
+        train(SMALL, data, RECIPE, tmp_path, seed=5, quiet=True, callbacks=stop_after(7))
+    resume(tmp_path, data, quiet=True)
+    whole, parts = Run.open(out).history(), Run.open(tmp_path).history()
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6, err_msg=name)
+
+
+def test_the_filters_from_before_training_stay(straight, tmp_path):
+    """Also where a training is stopped in its first epoch."""
+    data = straight[1]
+    filters = lambda run: [*stop_after(3)(run), PatchProjections(run.folder)]  # noqa: E731
+    with pytest.raises(Interrupted):
+        train(SMALL, data, RECIPE, tmp_path, quiet=True, callbacks=filters)
+    with np.load(tmp_path / "patch_projections.npz") as file:
+        fresh = file["kernels"][0]
+    resume(tmp_path, data, quiet=True, callbacks=lambda run: [PatchProjections(run.folder)])
+    with np.load(tmp_path / "patch_projections.npz") as file:
+        assert file["epochs"].tolist() == [0, 1, 2, 3]
+        np.testing.assert_array_equal(file["kernels"][0], fresh)
+        assert (file["kernels"][1] != fresh).any()
+
+
+def test_a_run_goes_on_in_the_precision_it_began_with(straight, tmp_path, monkeypatch):
+    """On a machine where "auto" would choose another."""
+    data = straight[1]
+    with pytest.raises(Interrupted):
+        train(SMALL, data, RECIPE, tmp_path, quiet=True, callbacks=stop_after(2))
+    other = ("another machine", "cpu", 1, "mixed_bfloat16", "it is")
+    monkeypatch.setattr("mixer_tf.runtime._look_tensorflow", lambda: other)
+    monkeypatch.setattr("mixer_tf.runtime._look_jax", lambda: other)
+    assert resume(tmp_path, data, quiet=True)["precision"] == "float32"
+    assert Run.open(tmp_path).config().trained_in == "float32"
+
+
+def test_training_leaves_the_policy_of_the_process(straight, tmp_path):
+    short = dataclasses.replace(RECIPE, epochs=1)
+    train(SMALL, straight[1], short, tmp_path, quiet=True, precision="mixed_bfloat16")
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_memory_that_is_full_is_told_and_the_folder_taken_again(straight, tmp_path):
+    class Full(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    with pytest.raises(ValueError, match="a step of 32 pictures.*--accumulate 2"):
+        train(SMALL, straight[1], recipe, tmp_path, quiet=True, callbacks=lambda run: [Full()])
+    train(SMALL, straight[1], recipe, tmp_path, quiet=True)  # nothing of the first was saved
+    with pytest.raises(ValueError, match="holds another run"):
+        train(SMALL, straight[1], recipe, tmp_path, quiet=True)
 
 
 def test_all_see_the_end_of_an_epoch_that_a_stop_falls_into(straight, tmp_path):
