@@ -42,7 +42,7 @@ class Confusion(keras.callbacks.Callback):
         from sklearn.metrics import confusion_matrix
 
         chances = layers.probabilities(layers.answers(layers.reader(self.model), self.images))
-        said, sure = chances.argmax(-1), chances.max(-1)
+        said = chances.argmax(-1)
         names = self.class_names
         matrix = confusion_matrix(self.labels, said, labels=np.arange(len(names)))
         writer.write_image(
@@ -52,13 +52,12 @@ class Confusion(keras.callbacks.Callback):
             self._epoch,
             "Rows are the true classes. What stands off the diagonal was mistaken.",
         )
-        wrong = np.flatnonzero(said != self.labels)
-        wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:16]
+        wrong = figures.surest_mistakes(self.labels, chances)
         drawn = figures.mistakes(
             self.images[wrong],
             [names[i] for i in self.labels[wrong]],
             [names[i] for i in said[wrong]],
-            sure[wrong],
+            chances[wrong].max(-1),
         )
         writer.write_image(
             self.log_dir,

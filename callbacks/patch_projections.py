@@ -68,7 +68,7 @@ class PatchProjections(keras.callbacks.Callback):
         keep = epochs < epoch
         epochs, kernels = epochs[keep], kernels[keep]
         if order is None or epoch < 2:
-            order = np.argsort(figures.spatial_frequency(_by_filter(kernel)), kind="stable")
+            order = figures.by_frequency(kernel)
         epochs = np.append(epochs, epoch)
         with np.errstate(over="ignore"):  # beyond float16 is as good as infinite in a picture
             kernels = np.append(kernels, kernel[None], axis=0).astype("float16")
@@ -81,10 +81,6 @@ class PatchProjections(keras.callbacks.Callback):
         with files.replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, order=order, epochs=epochs, kernels=kernels)
         return order
-
-
-def _by_filter(kernel):
-    return np.moveaxis(kernel, -1, 0)  # [h, w, c, C] -> [C, h, w, c]
 
 
 def _load(path, shape):

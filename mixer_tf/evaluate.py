@@ -14,6 +14,13 @@ def predict_logits(model, split, num_classes, batch_size=256):
     return np.asarray(model.predict(batches, verbose=0))
 
 
+def log_probabilities(logits):
+    """Logarithms of the classes' probabilities, `[N, classes]` float64, of logits as large."""
+    logits = np.asarray(logits, "float64")
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
 def score(logits, labels):
     """Accuracy and mean cross-entropy.
 
@@ -25,13 +32,11 @@ def score(logits, labels):
         A dict: `accuracy`; `standard_error` of it, sqrt(p (1 - p) / N), what the
         choice of test pictures alone would make it vary by; `loss` in nats; `n`.
     """
-    logits = np.asarray(logits, "float64")
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    accuracy = float(np.mean(logits.argmax(-1) == labels))
+    found = log_probabilities(logits)
+    accuracy = float(np.mean(found.argmax(-1) == labels))
     return {
         "accuracy": accuracy,
         "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
-        "loss": float(-np.mean(log_probabilities[np.arange(len(labels)), labels])),
+        "loss": float(-np.mean(found[np.arange(len(labels)), labels])),
         "n": len(labels),
     }

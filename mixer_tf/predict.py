@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from mixer_tf.evaluate import log_probabilities
 from mixer_tf.pictures import read_pictures
 
 _BATCH = 32
@@ -39,9 +40,8 @@ def predict(model, class_names, sources, top=5, report=None):
     )
     while batch := list(itertools.islice(found, _BATCH)):
         paths, images = zip(*batch)
-        logits = np.asarray(model(np.stack(images).astype("float32"), training=False), "float64")
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        for path, row in zip(paths, exponentials / exponentials.sum(axis=1, keepdims=True)):
+        logits = model(np.stack(images).astype("float32"), training=False)
+        for path, row in zip(paths, np.exp(log_probabilities(logits))):
             likeliest = np.argsort(-row, kind="stable")[:top]
             yield {
                 "picture": str(path),

@@ -7,6 +7,7 @@ import numpy as np
 from mixer_tf import figures, stages
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.data import load_data
+from mixer_tf.evaluate import log_probabilities
 
 _NUMBERS = 2**26  # in all pictures of a sample together, 256 MiB
 
@@ -79,9 +80,7 @@ class Subject:
         outputs = [self.model.get_layer("pre_logits").output, self.model.output]
         both = keras.Model(self.model.input, outputs)
         vectors, logits = both.predict(self.pictures[0], batch_size=200, verbose=0)
-        logits = np.asarray(logits, "float64")
-        chances = np.exp(logits - logits.max(-1, keepdims=True))
-        return np.asarray(vectors, "float32"), chances / chances.sum(-1, keepdims=True)
+        return np.asarray(vectors, "float32"), np.exp(log_probabilities(logits))
 
     @functools.cached_property
     def snapshots(self):
@@ -91,7 +90,7 @@ class Subject:
                 kernels, epochs = file["kernels"].astype("float32"), file["epochs"]
         except Exception as error:  # missing or damaged: numpy and zipfile raise their own
             raise NotHere("the run has no patch_projections.npz that can be read.") from error
-        return kernels[..., by_frequency(kernels[-1])], epochs
+        return kernels[..., figures.by_frequency(kernels[-1])], epochs
 
     def facts(self):
         """What stands at the top of the page."""
@@ -110,8 +109,3 @@ class Subject:
             )
             facts["device"] = result["device"]
         return facts
-
-
-def by_frequency(kernel):
-    """Order of a stem's filters, lowest spatial frequency first."""
-    return np.argsort(figures.spatial_frequency(np.moveaxis(kernel, -1, 0)), kind="stable")

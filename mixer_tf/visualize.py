@@ -10,7 +10,7 @@ import numpy as np
 
 from mixer_tf import figures, files, page, shuffling, stages
 from mixer_tf.runs import Run
-from mixer_tf.subject import NotHere, Subject, by_frequency
+from mixer_tf.subject import NotHere, Subject
 
 
 def visualize(folder):
@@ -55,7 +55,7 @@ def _projections(subject, path):
     kernel = _stem(subject)
     height, width, channels, count = kernel.shape
     title = f"{count} filters of {height} x {width} pixels, {channels} channels of input"
-    figures.save(figures.projections(kernel[..., by_frequency(kernel)], title), path)
+    figures.save(figures.projections(kernel[..., figures.by_frequency(kernel)], title), path)
 
 
 def _evolution(subject, path):
@@ -139,11 +139,11 @@ def _confusion(subject, path):
 def _mistakes(subject, path):
     images, labels = subject.pictures
     chances, names = subject.answers[1], subject.config.class_names
-    said, sure = chances.argmax(-1), chances.max(-1)
-    wrong = np.flatnonzero(said != labels)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:16]
-    truths, predictions = ([names[i] for i in which[wrong]] for which in (labels, said))
-    figures.save(figures.mistakes(images[wrong], truths, predictions, sure[wrong]), path)
+    wrong = figures.surest_mistakes(labels, chances)
+    which = (labels[wrong], chances[wrong].argmax(-1))
+    truths, predictions = ([names[i] for i in numbers] for numbers in which)
+    sure = chances[wrong].max(-1)
+    figures.save(figures.mistakes(images[wrong], truths, predictions, sure), path)
 
 
 def _embedding(subject, path):

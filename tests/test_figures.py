@@ -192,6 +192,14 @@ def test_sprites_can_be_cut_out_again():
 # ---- orders of pixels ----
 
 
+def test_the_surest_mistakes_come_first():
+    chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.5, 0.5]])
+    labels = np.array([0, 1, 0, 0, 1])  # right, wrong by 0.6, 0.8, 0.7 and 0.5
+    assert figures.surest_mistakes(labels, chances).tolist() == [2, 3, 1, 4]
+    assert figures.surest_mistakes(labels, chances, count=2).tolist() == [2, 3]
+    assert not len(figures.surest_mistakes(np.array([0]), chances[:1]))
+
+
 def test_shuffled_patches_stay_together():
     images = np.arange(2 * 6 * 4 * 3).reshape(2, 6, 4, 3)
     shuffled = figures.shuffle_patches(images, (3, 2), seed=5)

@@ -3,9 +3,10 @@
 from mixer_tf.figures.curves import accuracy_against_cost, comparison, learning_curves
 from mixer_tf.figures.evolution import animation, evolution, projections
 from mixer_tf.figures.mixing import mixing_distances, one_patch, token_mixing
-from mixer_tf.figures.outcome import confusion, embedding, mistakes
+from mixer_tf.figures.outcome import confusion, embedding, mistakes, surest_mistakes
 from mixer_tf.figures.patterns import (
     Pairs,
+    by_frequency,
     fresh_distances,
     fresh_kernel,
     mixing_distance,
@@ -27,6 +28,7 @@ __all__ = [
     "Pairs",
     "accuracy_against_cost",
     "animation",
+    "by_frequency",
     "comparison",
     "confusion",
     "embedding",
@@ -51,6 +53,7 @@ __all__ = [
     "spatial_frequency",
     "sprite_sheet",
     "stitch",
+    "surest_mistakes",
     "to_image",
     "token_mixing",
 ]

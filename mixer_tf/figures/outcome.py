@@ -46,6 +46,21 @@ def confusion(matrix, class_names):
     return figure
 
 
+def surest_mistakes(labels, chances, count=16):
+    """Which pictures a model is surest about and wrong, the surest first.
+
+    Args:
+        labels: `[N]`, numbers of the right classes.
+        chances: `[N, classes]`, probabilities.
+        count: at most so many.
+
+    Returns:
+        `[count]`, numbers of pictures; fewer where there are not so many mistakes.
+    """
+    wrong = np.flatnonzero(chances.argmax(-1) != labels)
+    return wrong[np.argsort(-chances.max(-1)[wrong], kind="stable")][:count]
+
+
 def mistakes(images, truths, predictions, confidences):
     """The most confident mistakes.
 

@@ -34,6 +34,18 @@ def spatial_frequency(tiles):
     return (power * radius).sum((1, 2)) / np.where(total > 0, total, 1)
 
 
+def by_frequency(kernel):
+    """Order of a stem's filters, lowest spatial frequency first.
+
+    Args:
+        kernel: `[height, width, channels, C]`.
+
+    Returns:
+        `[C]`, numbers of filters.
+    """
+    return np.argsort(spatial_frequency(np.moveaxis(kernel, -1, 0)), kind="stable")
+
+
 def opposite_pairs(units):
     """Pair each unit with its most opposite partner, one to one.
 
