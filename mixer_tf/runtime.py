@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import platform
+import sys
 
 import keras
 
@@ -147,6 +148,29 @@ def choose(precision="auto", devices="auto"):
         products,
         hosts,
     )
+
+
+def choose_again(precision, trained_in="", products=""):
+    """What a run began with, as far as this machine has it; says where it has not.
+
+    Args:
+        precision: what was asked for, one of `PRECISIONS`.
+        trained_in: the precision that was chosen then, `""` where nothing has begun.
+        products: what its products were rounded to.
+
+    Returns:
+        A `Runtime`, as `choose` does.
+    """
+    chosen = choose(precision)
+    if trained_in and chosen.precision != trained_in:
+        chosen = choose(trained_in)  # its state has the variables of this one
+    if products and chosen.products != products and chosen.is_chief:
+        print(
+            f"mixer_tf: this run began with products in {products}, which are {chosen.products} "
+            "here; it will not end with the very same weights.",
+            file=sys.stderr,
+        )
+    return chosen
 
 
 def _look_tensorflow():

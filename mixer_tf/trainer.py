@@ -1,7 +1,6 @@
 """One training, made ready from its config: the model compiled, its batches, its callbacks."""
 
 import contextlib
-import statistics
 import sys
 import time
 import zlib
@@ -12,29 +11,15 @@ import numpy as np
 from mixer_tf import batch_size, cpu_step, files, finetune, hosts, runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.copies import OnCopy
-from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.guard import LossGuard, memory_told
 from mixer_tf.optimizers import make_loss, make_optimizer, sum_first
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe
 from mixer_tf.recompute import recompute_blocks
+from mixer_tf.result import make_result
 from mixer_tf.sam import sharpen
 from mixer_tf.state import KeepWeights, SaveState, StopAfterEpoch, load_newest
 from mixer_tf.version import versions
-
-
-def _runtime(config):
-    """The `Runtime` that a run began with, as far as this machine has it."""
-    chosen = runtime.choose(config.precision)
-    if config.trained_in and chosen.precision != config.trained_in:
-        chosen = runtime.choose(config.trained_in)  # its state has the variables of this one
-    if config.products and chosen.products != config.products:
-        print(
-            f"mixer_tf: this run began with products in {config.products}, which are "
-            f"{chosen.products} here; it will not end with the very same weights.",
-            file=sys.stderr,
-        )
-    return chosen
 
 
 class Trainer:
@@ -59,7 +44,7 @@ class Trainer:
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
         stack.check(self.recipe)
-        self.runtime = _runtime(config)
+        self.runtime = runtime.choose_again(config.precision, config.trained_in, config.products)
         if self.runtime.hosts:
             self.runtime.hosts.agree(self._terms())
         batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
@@ -170,7 +155,11 @@ class Trainer:
                 break
             self._fit_part(run, progress, callbacks)
         with hosts.alone():
-            result = self._finish(run, progress) if self.runtime.is_chief else None
+            result = None
+            if self.runtime.is_chief:
+                result = make_result(
+                    run, self.data.test, self.runtime, self.fused, progress["seconds"]
+                )
         return several.tell(result) if several else result
 
     def _fit_part(self, run, progress, callbacks):
@@ -264,32 +253,3 @@ class Trainer:
             copy = self.config.build()
             copy.compile(make_optimizer(self.recipe, self.steps_per_epoch), make_loss(self.recipe))
         return [OnCopy(callbacks, copy)]
-
-    def _finish(self, run, progress):
-        """Test the best weights, write `result.json` and return it."""
-        model = run.model()  # as `evaluate` does, so that both give the same numbers
-        test = self.data.test
-        scores = score(predict_logits(model, test, self.config.num_classes), test.labels)
-        rates = [row["images_per_second"] for row in progress["history"]]
-        result = {
-            "model": self.config.model_name,
-            "data": self.config.data,
-            "parameters": self.model.count_params(),
-            "epochs": self.recipe.epochs,
-            "seed": self.config.seed,
-            "precision": self.runtime.precision,
-            "products": self.runtime.products if self.fused else self.runtime.precision,
-            "device": self.runtime.device,
-            "input_shape": list(self.config.input_shape),
-            "test_accuracy": scores["accuracy"],
-            "test_standard_error": scores["standard_error"],
-            "test_loss": scores["loss"],
-            "test_pictures": scores["n"],
-            "best_val_accuracy": max(row["val_accuracy"] for row in progress["history"]),
-            "train_seconds": progress["seconds"],
-            "images_per_second": statistics.median(rates),  # of the epochs
-            "versions": versions(),
-            "command": self.config.command,
-        }
-        files.write_json(run.result_file, result)
-        return result
