@@ -24,7 +24,7 @@ def ours(model, batch, precision):
     from mixer_tf.recipe import Recipe
 
     recipe = Recipe(batch_size=batch)
-    cpu_step.one_thread_each(model, MODELS[model].input_shape, recipe, precision)
+    cpu_step.set_threads(model, MODELS[model].input_shape, recipe, precision)
     chosen = runtime.choose(precision)
     built = _build(model)
     fused = cpu_step.prepare(built, recipe, chosen)

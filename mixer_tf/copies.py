@@ -29,7 +29,7 @@ class OnCopy(keras.callbacks.Callback):
     def _show(self, hook, *arguments, update=False):
         if update and hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # on JAX the variables are behind while an epoch runs
-        with hosts.alone():
+        with hosts.undistributed():
             if update:
                 pairs = [
                     *zip(self._copy.variables, self.model.variables),

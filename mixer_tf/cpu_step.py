@@ -9,7 +9,7 @@ import keras
 from mixer_tf import hosts, stack, variants
 
 
-def one_thread_each(model, input_shape, recipe, precision="auto"):
+def set_threads(model, input_shape, recipe, precision="auto"):
     """In a process that trains this one model: set TensorFlow's threads for it.
 
     Args:

@@ -134,7 +134,7 @@ def _join_jax(cluster):
 
 
 @contextlib.contextmanager
-def alone():
+def undistributed():
     """Context in which what one host computes or makes is its own.
 
     On JAX everything that Keras makes under a distribution belongs to all hosts,

@@ -234,5 +234,5 @@ class KeepWeights(keras.callbacks.Callback):
             self._save(self.run.best_file)
 
     def _save(self, path):
-        with hosts.alone():
+        with hosts.undistributed():
             h5.save_weights(self.model, path)

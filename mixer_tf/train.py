@@ -64,7 +64,7 @@ def train(
     asked_size = tuple(image_size) if image_size else None
     input_shape = (*(asked_size or input_size(model, data)), data.image_shape[2])
     if own_process:
-        cpu_step.one_thread_each(model, input_shape, recipe, precision)
+        cpu_step.set_threads(model, input_shape, recipe, precision)
     if pretrained:
         model = finetune.adapted(model, input_shape, pretrained)
     config = RunConfig(
@@ -122,7 +122,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
         )
     if own_process:
         recipe = Recipe.from_dict(config.recipe)
-        cpu_step.one_thread_each(config.model, config.input_shape, recipe, config.precision)
+        cpu_step.set_threads(config.model, config.input_shape, recipe, config.precision)
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
     return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 

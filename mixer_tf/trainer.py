@@ -154,7 +154,7 @@ class Trainer:
             if progress["step"] >= total:
                 break
             self._fit_part(run, progress, callbacks)
-        with hosts.alone():
+        with hosts.undistributed():
             result = None
             if self.runtime.is_chief:
                 result = make_result(
@@ -249,7 +249,7 @@ class Trainer:
         """The callbacks as they may look at the model."""
         if not (self.runtime.hosts and callbacks):
             return callbacks
-        with hosts.alone():
+        with hosts.undistributed():
             copy = self.config.build()
             copy.compile(make_optimizer(self.recipe, self.steps_per_epoch), make_loss(self.recipe))
         return [OnCopy(callbacks, copy)]
