@@ -35,6 +35,14 @@ def _fresh_policy():
     keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.fixture
+def without_xla(monkeypatch):
+    """Trainings of a few steps, which compiling would only hold up."""
+    import helpers
+
+    helpers.without_xla(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """The embedded data set."""

@@ -3,6 +3,7 @@ import importlib.util
 import keras
 import numpy as np
 import pytest
+from helpers import without_xla
 
 import mixer_tf
 from mixer_tf import cli
@@ -26,8 +27,8 @@ def run(tmp_path_factory, digits):
     config = mixer_tf.MixerConfig(2, 48, 24, 96, (4, 4))
     recipe = Recipe(epochs=10, batch_size=64, warmup_epochs=1, learning_rate=4e-3)
     folder = tmp_path_factory.mktemp("export") / "run"
-    with pytest.MonkeyPatch.context() as patch:  # compiling takes longer than these few steps
-        patch.setattr("mixer_tf.runtime.Runtime.jit_compile", lambda *_: False)
+    with pytest.MonkeyPatch.context() as patch:
+        without_xla(patch)
         train(config, digits, recipe, folder, quiet=True)
     return folder
 

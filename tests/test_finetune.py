@@ -265,13 +265,7 @@ def test_sources_that_are_none(tmp_path, google):
         finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "w.npz")
 
 
-@pytest.fixture
-def no_jit(monkeypatch):
-    """Compiling takes longer than the few steps of these runs."""
-    monkeypatch.setattr("mixer_tf.runtime.Runtime.jit_compile", lambda *_: False)
-
-
-def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, no_jit):
+def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, without_xla):
     plain = dataclasses.replace(PLAIN, epochs=1, batch_size=80)
     train(CONFIG, tiny_data, plain, tmp_path / "a", quiet=True)
     recipe = dataclasses.replace(
@@ -294,7 +288,9 @@ def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, no_ji
     )
 
 
-def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(tmp_path, tiny_data, google, no_jit):
+def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(
+    tmp_path, tiny_data, google, without_xla
+):
     gray = reference_mixer.random_weights(2, 16, 4, 8, 32, (4, 4), 7)
     gray["stem/kernel"] = gray["stem/kernel"][:, :, :1]
     np.savez(google, **gray)
@@ -307,7 +303,7 @@ def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(tmp_path, tiny_data
     assert not (tmp_path / "s").exists()
 
 
-def test_one_command_from_a_file(tmp_path, picture_folder, no_jit):
+def test_one_command_from_a_file(tmp_path, picture_folder, without_xla):
     """As one fine-tunes Google's B/16, with a network that a test can afford."""
     keras.utils.set_random_seed(0)
     source = mixer_tf.build("mixer_cifar_2", num_classes=7)

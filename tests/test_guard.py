@@ -9,7 +9,6 @@ import pytest
 from mixer_tf import MixerConfig, Run
 from mixer_tf.guard import NotFinite
 from mixer_tf.recipe import Recipe
-from mixer_tf.runtime import Runtime
 from mixer_tf.state import save_state
 from mixer_tf.train import train
 
@@ -17,9 +16,7 @@ SMALL = MixerConfig(1, 16, 8, 16, (4, 4))
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=0)
 
 
-@pytest.fixture(autouse=True)
-def _without_xla(monkeypatch):
-    monkeypatch.setattr(Runtime, "jit_compile", lambda self, has_convolutions: False)
+pytestmark = pytest.mark.usefixtures("without_xla")
 
 
 def spoil(step):

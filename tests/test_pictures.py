@@ -210,7 +210,7 @@ def test_hostile_zips(picture_folder, tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
 
 
-def test_the_commands_say_and_write_it(picture_folder, tmp_path, capfd):
+def test_the_commands_say_and_write_it(picture_folder, tmp_path, capfd, without_xla):
     root = picture_folder(size=(16, 16), per_class=20)
     (root / "dog" / "bad.png").write_bytes(b"")
     with pytest.raises(SystemExit) as stopped:
