@@ -2,6 +2,9 @@
 
 import keras
 
+# On JAX what is compiled runs once or twice: compiling it well is what takes the time.
+SLOW_CODE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
 
 def without_xla(patch):
     """Let trainings run as Keras does by itself: compiling takes longer than their few steps.

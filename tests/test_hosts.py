@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import SLOW_CODE_SOON
 from host_worker import MODEL, prepared
-from test_backends import SLOW_CODE_SOON
 from test_cluster import free_ports
 
 from mixer_tf import Run
