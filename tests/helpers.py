@@ -1,6 +1,15 @@
 """What several test modules use."""
 
+import contextlib
+import io
+import itertools
+import os
+import pathlib
+import socket
+
 import keras
+import numpy as np
+from PIL import Image
 
 # On JAX what is compiled runs once or twice: compiling it well is what takes the time.
 SLOW_CODE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -17,3 +26,48 @@ def without_xla(patch):
     if keras.backend.backend() == "tensorflow":  # on JAX not compiling takes longer
         patch.setattr(Runtime, "jit_compile", lambda self, has_convolutions: False)
         patch.setattr(Runtime, "fuses_blocks", False)
+
+
+def events(folder):
+    """`{tag: {step: what was written}}`: numbers, or sizes (width, height) of pictures."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("*tfevents*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                plugin = value.metadata.plugin_data.plugin_name
+                if plugin == "images" or value.tensor.string_val:
+                    width, height, png = value.tensor.string_val
+                    with Image.open(io.BytesIO(png)) as picture:
+                        assert picture.size == (int(width), int(height))
+                        read = picture.size
+                else:
+                    read = make_ndarray(value.tensor).item()
+                found.setdefault(value.tag, {})[event.step] = read
+    return found
+
+
+def snapshots(folder):
+    """What `PatchProjections` keeps: `(order, epochs, kernels)`."""
+    with np.load(pathlib.Path(folder) / "patch_projections.npz", allow_pickle=False) as file:
+        return file["order"], file["epochs"], file["kernels"]
+
+
+def free_ports(count):
+    """Ports of this machine that nothing listens on.
+
+    Not those that the system would give: it hands the same out again, to another process of the
+    tests, before a worker listens. Each process of the tests has a thousand of its own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    found = []
+    while len(found) < count:
+        port = 20_000 + 1000 * worker + next(_places) % 1000
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            found.append(port)
+    return found
+
+
+_places = itertools.count()

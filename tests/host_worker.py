@@ -13,6 +13,7 @@ from mixer_tf import MixerConfig, hosts
 from mixer_tf.cluster import TRY_AGAIN, WorkerLost
 
 MODEL = MixerConfig(1, 16, 8, 16, (4, 4))
+ON_JAX = os.environ.get("KERAS_BACKEND") == "jax"
 STEP_OF_DEATH = 13  # in the second of three epochs of 10 steps
 
 
@@ -31,6 +32,21 @@ def prepared():
     augmentation = Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5)
     recipe = Recipe(3, 24, warmup_epochs=0.5, clip_norm=0.3, ema=0.9, augmentation=augmentation)
     return data, recipe
+
+
+def shown(run):
+    """Every kind of callback that TensorBoard shows, whose files a test then reads."""
+    import callbacks
+
+    data, recipe = prepared()
+    pictures = (data.test.images, data.test.labels, data.class_names)
+    return [
+        callbacks.PatchProjections(run.folder),
+        callbacks.TokenMixing(run.folder, every=recipe.epochs),
+        callbacks.EmbeddingProjector(run.folder, *pictures),
+        callbacks.Throughput(run.folder, recipe.batch_size),
+        callbacks.Confusion(run.folder, *pictures),
+    ]
 
 
 def checksum(run):
@@ -72,7 +88,9 @@ def main(folder, die=False):
     out = pathlib.Path(folder)
     seen = {}
     watch = Watch()
-    result = watched(training, watch)(MODEL, data, recipe, out / "run", seed=5, precision="float32")
+    result = watched(training, watch)(
+        MODEL, data, recipe, out / "run", seed=5, precision="float32", callbacks=shown
+    )
     seen |= {"losses": watch.rows, "checksums": watch.checksums, "result": result}
 
     other = dataclasses.replace(recipe, batch_size=24 if several.index == 0 else 48)
@@ -106,11 +124,12 @@ def devices(folder, counts):
         choose = runtime.choose
         if count == 1:
             runtime.choose = functools.partial(choose, devices="one")
-        elif "XLA_FLAGS" not in os.environ:  # there the number of devices is given
+        elif not ON_JAX:  # there the number of devices is given
             take_logical(count)
         training.train(
-            MODEL, data, recipe, f"{folder}/{count}", seed=5, precision="float32", quiet=True
-        )
+            MODEL, data, recipe, f"{folder}/{count}", seed=5, precision="float32", callbacks=shown,
+            quiet=True,
+        )  # fmt: skip
         runtime.choose = choose
 
 
@@ -143,7 +162,7 @@ def watched(training, watch):
 
 if __name__ == "__main__":
     if "devices" in sys.argv:
-        if "XLA_FLAGS" not in os.environ:
+        if not ON_JAX:
             import tensorflow as tf
 
             cpu = tf.config.list_physical_devices("CPU")[0]

@@ -1,15 +1,11 @@
 import csv
 import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from helpers import events, snapshots
 from PIL import Image
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from tensorboard.util.tensor_util import make_ndarray
 
 import callbacks
 import mixer_tf
@@ -17,7 +13,6 @@ from callbacks import writer
 from callbacks.embedding_projector import clean
 from mixer_tf import figures, stack
 
-ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ["a\tb", "two\nlines", "ünï\r\n\x00", "", "plain"]
 DRAWS = np.random.default_rng(0)
 IMAGES = DRAWS.integers(0, 256, (40, 8, 12, 3), dtype="uint8")
@@ -51,24 +46,6 @@ def fit(model, shown, epochs=3, images=IMAGES, **options):
     return model.fit(
         images, LABELS, batch_size=8, epochs=epochs, verbose=0, callbacks=shown, **options
     )
-
-
-def events(folder):
-    """`{tag: {step: what was written}}`: numbers, or sizes (width, height) of pictures."""
-    found = {}
-    for path in sorted(pathlib.Path(folder).glob("*tfevents*")):
-        for event in EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                plugin = value.metadata.plugin_data.plugin_name
-                if plugin == "images" or value.tensor.string_val:
-                    width, height, png = value.tensor.string_val
-                    with Image.open(__import__("io").BytesIO(png)) as picture:
-                        assert picture.size == (int(width), int(height))
-                        read = picture.size
-                else:
-                    read = make_ndarray(value.tensor).item()
-                found.setdefault(value.tag, {})[event.step] = read
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -205,14 +182,9 @@ def test_nothing_stays_open_where_fit_raises(tmp_path):
 # ---- the stem's filters ----
 
 
-def snapshot(folder):
-    with np.load(pathlib.Path(folder) / "patch_projections.npz", allow_pickle=False) as file:
-        return file["order"], file["epochs"], file["kernels"]
-
-
 def test_snapshots_hold_every_epoch_in_a_fixed_order(trained):
     folder, model = trained
-    order, epochs, kernels = snapshot(folder)
+    order, epochs, kernels = snapshots(folder)
     assert list(epochs) == [0, 1, 2, 3]
     assert kernels.dtype == np.float16
     assert np.allclose(kernels[-1], model.get_layer("stem").get_weights()[0], atol=1e-3)
@@ -226,18 +198,18 @@ def test_order_stays_over_a_resumed_run_and_begins_anew_with_a_new_one(tmp_path)
     model = tiny_mixer()
     shown = [callbacks.PatchProjections(tmp_path)]
     fit(model, shown, epochs=2)
-    order = snapshot(tmp_path)[0]
+    order = snapshots(tmp_path)[0]
     kernel = model.get_layer("stem").get_weights()
     model.get_layer("stem").set_weights([kernel[0][..., ::-1], kernel[1]])  # would sort otherwise
     fit(model, [callbacks.PatchProjections(tmp_path)], epochs=4, initial_epoch=2)
-    again, epochs, _ = snapshot(tmp_path)
+    again, epochs, _ = snapshots(tmp_path)
     assert list(epochs) == [0, 1, 2, 3, 4]
     assert np.array_equal(order, again)
     fit(tiny_mixer(), [callbacks.PatchProjections(tmp_path)], epochs=1)
-    assert list(snapshot(tmp_path)[1]) == [0, 1]
+    assert list(snapshots(tmp_path)[1]) == [0, 1]
     (tmp_path / "patch_projections.npz").write_bytes(b"damaged")
     fit(tiny_mixer(patch=(2, 2)), [callbacks.PatchProjections(tmp_path)], epochs=1)
-    assert snapshot(tmp_path)[2].shape == (2, 2, 2, 3, 8)
+    assert snapshots(tmp_path)[2].shape == (2, 2, 2, 3, 8)
 
 
 def test_snapshots_are_bounded(tmp_path, monkeypatch):
@@ -246,12 +218,12 @@ def test_snapshots_are_bounded(tmp_path, monkeypatch):
     shown.on_train_begin()
     for epoch in range(200):
         shown.on_epoch_end(epoch)
-    _, epochs, kernels = snapshot(tmp_path)
+    _, epochs, kernels = snapshots(tmp_path)
     assert 32 <= len(epochs) <= 64
     assert (epochs[0], epochs[-1]) == (0, 200)
     monkeypatch.setattr(callbacks.patch_projections, "_BYTES", 1)
     shown.on_epoch_end(200)
-    assert list(snapshot(tmp_path)[1]) == [0, 201]
+    assert list(snapshots(tmp_path)[1]) == [0, 201]
 
 
 @pytest.mark.parametrize(("patch", "channels"), [((1, 12), 3), ((8, 1), 1), ((2, 4), 5)])
@@ -295,7 +267,7 @@ def test_a_subclassed_model_and_a_model_inside_a_model(tmp_path):
         fit(model, shown, epochs=1)
     model(IMAGES[:1].astype("float32"))
     fit(model, shown, epochs=1)
-    assert snapshot(tmp_path)[2].shape[1:] == (3, 3, 4, 6)  # the larger of the two
+    assert snapshots(tmp_path)[2].shape[1:] == (3, 3, 4, 6)  # the larger of the two
 
     inner = tiny_mixer()
     outer = compiled(keras.Sequential([keras.Input((8, 12, 3)), inner]))
@@ -316,7 +288,7 @@ def test_a_convolutional_network(tmp_path):
     model = compiled(keras.Model(inputs, keras.layers.Dense(5)(x)))
     shown = [c for c in everything(tmp_path) if not isinstance(c, callbacks.TokenMixing)]
     fit(model, shown, epochs=1)
-    assert snapshot(tmp_path)[2].shape[1:] == (3, 3, 3, 16)
+    assert snapshots(tmp_path)[2].shape[1:] == (3, 3, 3, 16)
     assert (tmp_path / "projector" / "filters.tsv").exists()
 
 
@@ -333,47 +305,6 @@ def test_weights_that_are_not_finite_are_drawn_too(tmp_path):
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
     fit(model, everything(tmp_path), epochs=1)
     assert np.isfinite(np.loadtxt(tmp_path / "projector" / "pictures.tsv")).all()
-
-
-OTHER = """
-import sys
-sys.path[:0] = [{root!r}, {root!r} + "/tests"]
-{before}
-import test_callbacks as t
-{scope}
-    model = t.tiny_mixer()
-    t.fit(model, t.everything({out!r}), epochs=2)
-order, epochs, kernels = t.snapshot({out!r})
-t.np.testing.assert_allclose(kernels[-1], model.get_layer("stem").get_weights()[0], atol=1e-3)
-assert abs(kernels[-1] - kernels[0]).max() > 1e-3
-t.np.testing.assert_allclose(t.events({out!r})["learning_rate"][1], 1e-2, rtol=1e-5)
-{after}
-"""
-
-
-def elsewhere(out, backend, before="", scope="if True:", after=""):
-    code = OTHER.format(root=str(ROOT), out=str(out), before=before, scope=scope, after=after)
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    found = events(out)
-    assert list(found["patch_projections"]) == [0, 1]
-    assert list(found["token_mixing/block_1"]) == [0, 1]
-    assert list(found["confusion"]) == [1]
-    return found
-
-
-def test_under_a_strategy(tmp_path):
-    before = (
-        "import tensorflow as tf\n"
-        "cpus = tf.config.list_physical_devices('CPU')\n"
-        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(cpus[0], two)\n"
-        "strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])"
-    )
-    elsewhere(tmp_path, "tensorflow", before, "with strategy.scope():")
 
 
 # ---- the Projector ----

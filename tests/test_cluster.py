@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from helpers import free_ports
 
 from mixer_tf import batch_size, hosts
 from mixer_tf.cli import main
@@ -18,14 +19,6 @@ from mixer_tf.meeting import meet
 from mixer_tf.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-def free_ports(count):
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
 
 
 def meeting(count, *, absent=(), versions=None, counts=None, seconds=3.0, addresses=None):

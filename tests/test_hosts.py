@@ -9,9 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import SLOW_CODE_SOON
-from host_worker import MODEL, prepared
-from test_cluster import free_ports
+from helpers import SLOW_CODE_SOON, events, free_ports, snapshots
+from host_worker import MODEL, prepared, shown
 
 from mixer_tf import Run
 from mixer_tf.train import resume, train
@@ -54,12 +53,30 @@ def columns(run):
     return np.array([history[name] for name in LOSSES]).T
 
 
+def assert_shown(run, alone):
+    """The callbacks of a shared training saw the weights that one process has."""
+    (order, epochs, kernels), (_, _, expected) = snapshots(run), snapshots(alone)
+    assert list(epochs) == [0, 1, 2, 3]
+    assert sorted(order) == list(range(kernels.shape[-1]))
+    np.testing.assert_allclose(kernels, expected, rtol=0, atol=5e-4)
+    assert (np.abs(np.diff(kernels, axis=0)).max(axis=(1, 2, 3, 4)) > 1e-3).all()
+    found, right = events(run), events(alone)
+    assert {tag: list(steps) for tag, steps in found.items()} == {
+        tag: list(steps) for tag, steps in right.items()
+    }
+    assert list(found["patch_projections"]) == [0, 1, 2]
+    assert list(found["confusion"]) == [2]
+    assert found["learning_rate"] == pytest.approx(right["learning_rate"])
+    points, expected = (np.loadtxt(path / "projector" / "pictures.tsv") for path in (run, alone))
+    np.testing.assert_allclose(points, expected, rtol=0, atol=1e-2)
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The training of one process, which all others are held against."""
     out = tmp_path_factory.mktemp("alone") / "run"
     data, recipe = prepared()
-    train(MODEL, data, recipe, out, seed=5, precision="float32", quiet=True)
+    train(MODEL, data, recipe, out, seed=5, precision="float32", callbacks=shown, quiet=True)
     return out
 
 
@@ -80,6 +97,7 @@ def test_two_processes_train_as_one(alone, pair):
     np.testing.assert_allclose(columns(folder / "run"), columns(alone), rtol=0, atol=1e-5)
     result, expected = Run.open(folder / "run").result(), Run.open(alone).result()
     np.testing.assert_allclose(result["test_loss"], expected["test_loss"], atol=1e-5)
+    assert_shown(folder / "run", alone)
 
 
 def test_other_recipes_are_refused_by_all(pair):
@@ -106,6 +124,7 @@ def test_four_devices_train_as_one(alone, tmp_path):
     ((code, errors),) = launch(tmp_path, [{}], "devices", "4")
     assert code == 0, errors
     np.testing.assert_allclose(columns(tmp_path / "4"), columns(alone), rtol=0, atol=1e-5)
+    assert_shown(tmp_path / "4", alone)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
@@ -116,6 +135,7 @@ def test_jax_devices_and_processes_train_as_one(tmp_path):
     assert code == 0, errors
     one = columns(tmp_path / "1")
     np.testing.assert_allclose(columns(tmp_path / "2"), one, rtol=0, atol=1e-5)
+    assert_shown(tmp_path / "2", tmp_path / "1")
 
     address = f"127.0.0.1:{free_ports(1)[0]}"
     flags["XLA_FLAGS"] = SLOW_CODE_SOON
@@ -127,4 +147,5 @@ def test_jax_devices_and_processes_train_as_one(tmp_path):
     first, second = saw(tmp_path)
     np.testing.assert_allclose(first["losses"], one, rtol=0, atol=1e-5)
     assert first["checksums"] == second["checksums"]
+    assert_shown(tmp_path / "run", tmp_path / "1")
     assert "batch_size is 48 on worker 1 and 24 on worker 0" in second["disagreement"]

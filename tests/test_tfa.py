@@ -9,7 +9,7 @@ import exchange
 import keras
 import numpy as np
 import pytest
-from test_callbacks import events
+from helpers import events
 from test_cli import refused
 from test_train import assert_same, stop_after, weights
 
