@@ -10,6 +10,8 @@ import json
 import socket
 import time
 
+_LATE = 5  # seconds that an answer may still take when the time to meet is over
+
 
 def meet(cluster, seconds, versions):
     """Wait until every worker is there.
@@ -98,7 +100,7 @@ def _report(cluster, report, deadline, seconds):
         try:
             with socket.create_connection((host.strip("[]"), int(port)), 2) as connection:
                 connection.sendall(json.dumps(report).encode() + b"\n")
-                connection.settimeout(deadline - time.monotonic() + 5)  # it may lag a little
+                connection.settimeout(deadline - time.monotonic() + _LATE)
                 return _read_line(connection)["problem"]
         except (OSError, ValueError, KeyError):
             time.sleep(0.2)

@@ -1,5 +1,6 @@
 """Hosts meet, or say in one line why they cannot."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,12 +22,26 @@ from mixer_tf.recipe import Recipe
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def meeting(count, *, absent=(), versions=None, counts=None, seconds=3.0, addresses=None):
-    """What each worker is told when they meet as threads: a message, or ''."""
+def meeting(
+    count,
+    *,
+    absent=(),
+    versions=None,
+    counts=None,
+    seconds=3.0,
+    addresses=None,
+    before_others=lambda: None,
+):
+    """What each worker is told when they meet as threads: a message, or ''.
+
+    All but worker 0 come when `before_others` has ended.
+    """
     addresses = addresses or tuple(f"127.0.0.1:{port}" for port in free_ports(count))
     told = {}
 
     def come(index):
+        if index:
+            before_others()
         cluster = Cluster(addresses, (counts or {}).get(index, count), index, "TF_CONFIG")
         try:
             meet(cluster, seconds, (versions or {}).get(index, "1"))
@@ -60,7 +75,8 @@ def test_a_missing_chief():
 
 
 @pytest.mark.parametrize("taken", [0, 1])
-def test_a_port_in_use(taken):
+def test_a_port_in_use(taken, monkeypatch):
+    monkeypatch.setattr("mixer_tf.meeting._LATE", 0)  # who has the chief's port never answers
     with socket.create_server(("0.0.0.0", 0)) as server:
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
         addresses[taken] = f"127.0.0.1:{server.getsockname()[1]}"
@@ -78,19 +94,20 @@ def test_others_than_expected():
 
 def test_a_stranger_at_the_door_changes_nothing():
     addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
+    chief = ("127.0.0.1", int(addresses[0].split(":")[1]))
+    knocked = []
 
     def knock():
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", int(addresses[0].split(":")[1]))) as s:
-                    s.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        """In the place of worker 1, which comes after it."""
+        for _ in range(1000):  # worker 0 does not listen at once
+            with contextlib.suppress(OSError), socket.create_connection(chief) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                knocked.append(stranger)
                 return
-            except OSError:
-                time.sleep(0.01)
+            time.sleep(0.01)
 
-    stranger = threading.Thread(target=knock, daemon=True)
-    stranger.start()
-    assert meeting(2, addresses=addresses) == {0: "", 1: ""}
+    assert meeting(2, addresses=addresses, seconds=30, before_others=knock) == {0: "", 1: ""}
+    assert knocked
 
 
 def tf_config(workers, kind="worker", index=0, **jobs):
