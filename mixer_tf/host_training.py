@@ -58,6 +58,7 @@ def fit(
         calls.on_test_end(tested)
         logs.update({f"val_{name}": value for name, value in tested.items()})
         calls.on_epoch_end(epoch, logs)
+    model.optimizer.finalize_variable_values(model.trainable_variables)  # averages, as `fit` does
     calls.on_train_end(logs)
 
 
