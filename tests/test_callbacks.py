@@ -1,5 +1,6 @@
 import csv
 import os
+import time
 
 import keras
 import numpy as np
@@ -425,16 +426,14 @@ def test_learning_rate_follows_a_schedule(tmp_path):
 
 
 def test_a_step_costs_next_to_nothing(tmp_path):
-    import time
-
     shown = everything(tmp_path)
     for callback in shown:
         callback.on_epoch_begin(0)
-    start = time.perf_counter()
+    start = time.thread_time()  # others compute at the same time
     for step in range(1000):
         for callback in shown:
             callback.on_train_batch_end(step)
-    assert (time.perf_counter() - start) / 1000 < 1e-4  # a step of mixer_nano takes 0.3 seconds
+    assert (time.thread_time() - start) / 1000 < 1e-4  # a step of mixer_nano takes 0.3 seconds
 
 
 # ---- what is refused before training ----

@@ -8,14 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
 import urllib.request
 
 import keras
 import numpy as np
 import pytest
+from helpers import free_ports
 from PIL import Image
 
 import callbacks
@@ -34,11 +33,11 @@ def fetch(url, body=None, method=None):
         return answer.read()
 
 
-def wait_for(look, seconds=60, what="it"):
-    """What `look` gives as soon as it gives something."""
+def wait_for(look, what, seconds=180):
+    """What `look` gives as soon as it gives something; other tests may want both cores."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, KeyError):
+        with contextlib.suppress(OSError, KeyError):  # what urllib raises is an OSError
             found = look()
             if found:
                 return found
@@ -47,21 +46,17 @@ def wait_for(look, seconds=60, what="it"):
 
 
 @contextlib.contextmanager
-def process(*command):
-    """A program that is ended by its own number; gives it and a file of its output."""
-    with tempfile.TemporaryFile("w+") as output:
-        started = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            yield started, output
-        finally:
-            started.terminate()
-            started.wait(timeout=20)
-
-
-def said(output, pattern):
-    output.seek(0)
-    found = re.search(pattern, output.read())
-    return found and found[1]
+def serving(*command):
+    """A program that serves on the port its last word is given; gives its address."""
+    (port,) = free_ports(1)
+    *command, option = command
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen([*command, f"{option}={port}"], **quiet)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:  # by its own number
+        started.terminate()
+        started.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +87,10 @@ def run(tmp_path_factory):
 def board(run):
     """Address of a TensorBoard over the run."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run.parent)]
-    command += ["--host", "127.0.0.1", "--port", "0", "--samples_per_plugin", "images=200"]
-    with process(*command) as (_, output):
-        pattern = r"(http://127\.0\.0\.1:\d+)/"
-        address = wait_for(lambda: said(output, pattern), what="TensorBoard")
-        wait_for(lambda: b"run" in fetch(f"{address}/data/runs"), what="the run")
+    command += ["--host", "127.0.0.1", "--samples_per_plugin", "images=200"]
+    command += ["--load_fast=false", "--reload_interval=1"]  # without a server beside it
+    with serving(*command, "--port") as address:
+        wait_for(lambda: b"run" in fetch(f"{address}/data/runs"), "the run")
         yield address
 
 
@@ -105,11 +99,11 @@ def get(board, route):
 
 
 def test_tensorboard_has_the_projections_of_every_epoch(board):
-    tags = wait_for(lambda: get(board, "images/tags").get("run"), what="the images")
+    tags = wait_for(lambda: get(board, "images/tags").get("run"), "the images")
     assert set(tags) >= {"patch_projections", "token_mixing/block_0", "confusion", "mistakes"}
     assert "Noise means" in tags["patch_projections"]["description"]
     route = "images/images?run=run&tag=patch_projections&sample=0"
-    found = wait_for(lambda: (i := get(board, route)) and len(i) == EPOCHS and i, what="all epochs")
+    found = wait_for(lambda: (i := get(board, route)) and len(i) == EPOCHS and i, "all epochs")
     assert [image["step"] for image in found] == list(range(EPOCHS))
     png = fetch(f"{board}/data/plugin/images/individualImage?{found[-1]['query']}")
     with Image.open(io.BytesIO(png)) as picture:
@@ -117,7 +111,7 @@ def test_tensorboard_has_the_projections_of_every_epoch(board):
 
 
 def test_tensorboard_has_the_points_and_their_sprites(board):
-    assert wait_for(lambda: get(board, "projector/runs"), what="the projector") == ["run"]
+    assert wait_for(lambda: get(board, "projector/runs"), "the projector") == ["run"]
     sets = {e["tensorName"]: e for e in get(board, "projector/info?run=run")["embeddings"]}
     assert sets["pictures"]["tensorShape"] == [PICTURES, FILTERS]
     assert sets["filters"]["tensorShape"] == [FILTERS, 4 * 4 * 3]
@@ -206,9 +200,9 @@ SLIDERS = (
 def browser():
     if not (CHROMIUM and DRIVER):
         pytest.skip("needs Debian's packages chromium and chromium-driver, which are absent here")
-    with process(DRIVER, "--port=0") as (_, output):
-        port = wait_for(lambda: said(output, r"started successfully on port (\d+)"), what="driver")
-        page = Browser(f"http://127.0.0.1:{port}")
+    with serving(DRIVER, "--port") as address:
+        wait_for(lambda: fetch(f"{address}/status"), "the driver")
+        page = Browser(address)
         try:
             yield page
         finally:
@@ -217,9 +211,7 @@ def browser():
 
 def test_the_images_tab_shows_the_projections(board, browser):
     browser.open(f"{board}/#images&tagFilter=patch_projections")
-    wait_for(
-        lambda: SHEET in [tuple(image[1:]) for image in browser.run(LOADED)], what="the picture"
-    )
+    wait_for(lambda: SHEET in [tuple(image[1:]) for image in browser.run(LOADED)], "the picture")
     assert "patch_projections" in browser.run(TEXT)
     # The slider over the steps has a place for every epoch, and the last is shown.
     sliders = browser.run(SLIDERS)
@@ -234,7 +226,7 @@ def test_the_projector_tab_shows_points_with_sprites(board, browser):
     browser.open(f"{board}/#projector")
     text = wait_for(
         lambda: (t := browser.run(TEXT)) and re.search(rf"Points:\s*{PICTURES}", t) and t,
-        what="the points",
+        "the points",
     )
     assert re.search(rf"Dimension:\s*{FILTERS}", text)
     assert "pictures" in text
@@ -248,4 +240,4 @@ def test_the_projector_tab_shows_points_with_sprites(board, browser):
             counts.append(int((pixels[..., k] - others > 60).sum()))
         return counts if min(counts) > 50 else None
 
-    wait_for(colours, what="the sprites")
+    wait_for(colours, "the sprites")
