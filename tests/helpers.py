@@ -5,14 +5,38 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import socket
+import subprocess
+import sys
 
 import keras
 import numpy as np
 from PIL import Image
 
+ROOT = pathlib.Path(__file__).parent.parent
 # On JAX what is compiled runs once or twice: compiling it well is what takes the time.
 SLOW_CODE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def run_python(code, *arguments, ends_with=0):
+    """A program of its own, with the library and the tests at hand; how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == ends_with, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+def peak():
+    """The most memory that this process ever held, in bytes, by Linux's account."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 
 
 def without_xla(patch):

@@ -4,14 +4,13 @@ import os
 import pathlib
 import pickle
 import re
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 import reference_mixer
+from helpers import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from mixer_tf import npz
 from mixer_tf.checkpoints import table
 from mixer_tf.variants import VARIANTS
 
-HERE = pathlib.Path(__file__).parent
 CONFIG = mixer_tf.MixerConfig(2, 12, 6, 20, (4, 4))
 WEIGHTS = reference_mixer.random_weights(2, 12, 8, 6, 20, (4, 4), 5)
 
@@ -37,20 +35,6 @@ SIZES = {
 
 def small(classes=5):
     return mixer_tf.build(CONFIG, (16, 8, 3), classes)
-
-
-def run_python(code, backend="tensorflow", limit=300):
-    """Standard output of a program that has the library and the tests at hand."""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
-    }
-    done = subprocess.run(
-        [sys.executable, *code], env=environment, capture_output=True, text=True, timeout=limit
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 @pytest.fixture
@@ -314,20 +298,14 @@ def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
 def test_loading_keeps_below_one_and_a_half_models(tmp_path):
     if not pathlib.Path("/proc/self/status").exists():
         pytest.skip("needs Linux's account of memory")
-    out = run_python(
-        [
-            "-c",
-            "import re, sys, mixer_tf\n"
-            "def peak():\n"
-            "    status = open('/proc/self/status').read()\n"
-            "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
-            "mixer_tf.build('mixer_cifar_2')\n"
-            "before = peak()\n"
-            "model = mixer_tf.build('mixer_b16')\n"
-            "mixer_tf.save_npz(model, sys.argv[1])\n"
-            "mixer_tf.load_npz(model, sys.argv[1])\n"
-            "print((peak() - before) * 1024 / (4 * model.count_params()))",
-            tmp_path / "b16.npz",
-        ]
+    code = (
+        "import sys, mixer_tf\n"
+        "from helpers import peak\n"
+        "mixer_tf.build('mixer_cifar_2')\n"
+        "before = peak()\n"
+        "model = mixer_tf.build('mixer_b16')\n"
+        "mixer_tf.save_npz(model, sys.argv[1])\n"
+        "mixer_tf.load_npz(model, sys.argv[1])\n"
+        "print((peak() - before) / (4 * model.count_params()))"
     )
-    assert float(out.split()[-1]) < 1.5
+    assert float(run_python(code, tmp_path / "b16.npz").stdout.split()[-1]) < 1.5

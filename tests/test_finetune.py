@@ -4,14 +4,13 @@ import hashlib
 import http.server
 import os
 import re
-import subprocess
-import sys
 import threading
 
 import keras
 import numpy as np
 import pytest
 import reference_mixer
+from helpers import run_python
 
 import mixer_tf
 from mixer_tf import cli, finetune, pretrained
@@ -197,11 +196,9 @@ def test_recomputing_lowers_the_peak_of_memory():
     if keras.backend.backend() != "tensorflow" or not os.path.exists("/proc/self/status"):
         pytest.skip("measured with TensorFlow on Linux")
     program = (
-        "import re, sys, numpy as np, keras, mixer_tf\n"
+        "import numpy as np, mixer_tf\n"
+        "from helpers import peak\n"
         "from mixer_tf.recompute import recompute_blocks\n"
-        "def peak():\n"
-        "    status = open('/proc/self/status').read()\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1])\n"
         "x, y = np.zeros((256, 32, 32, 3), 'float32'), np.zeros((256, 3), 'float32')\n"
         "for recomputed in (True, False):\n"  # the larger peak last: the kernel keeps the highest
         "    model = mixer_tf.build(mixer_tf.MixerConfig(6, 64, 32, 256, (4, 4)), (32, 32, 3), 3)\n"
@@ -212,10 +209,7 @@ def test_recomputing_lowers_the_peak_of_memory():
         "    model.train_on_batch(x, y)\n"
         "    print(peak() - before)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    recomputed, kept = map(int, done.stdout.split()[-2:])
+    recomputed, kept = map(int, run_python(program).stdout.split()[-2:])
     assert recomputed < 0.5 * kept
 
 

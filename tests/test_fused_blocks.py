@@ -16,7 +16,7 @@ if keras.backend.backend() == "tensorflow":
     from mixer_tf import fused_blocks
 
 CONFIG = {
-    "num_blocks": 3,
+    "num_blocks": 2,
     "hidden_dim": 24,
     "tokens_mlp_dim": 10,
     "channels_mlp_dim": 40,

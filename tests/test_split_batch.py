@@ -1,13 +1,11 @@
 """A step taken in parts against the whole one, and what becomes of the parts."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from helpers import run_python
 from test_fused_blocks import pair
 
 pytestmark = pytest.mark.skipif(
@@ -59,73 +57,47 @@ def test_number_of_parts(batch, tokens, at_least, parts):
     assert split_batch.part_count(batch, tokens, at_least) == parts
 
 
-FROM_THE_COMMAND_LINE = """
-import sys
-from mixer_tf import cli
-cli.main([
-    "train", "--model", "mixer_cifar_2", "--data", "digits", "--epochs", "1", "--out", sys.argv[1]
-])
-from mixer_tf import split_batch
-print("parts at once", split_batch.parts_at_once())
-"""
-
-
-@pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
-def test_the_command_gives_each_core_a_part(tmp_path):
-    """Its threads must be set before TensorFlow has computed anything."""
-    done = subprocess.run(
-        [sys.executable, "-c", FROM_THE_COMMAND_LINE, tmp_path / "run"],
-        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert f"parts at once {os.cpu_count()}" in done.stdout, done.stderr
-    ours = [line for line in done.stderr.splitlines() if line.startswith("mixer_cifar_2: ")]
-    assert len(ours) == 2, done.stderr  # what runs, and the epoch; TensorFlow 2.20 adds its own
-
-
 IN_ITS_OWN_PROCESS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from mixer_tf import MixerConfig, Run, load_data, split_batch
+from mixer_tf import MixerConfig, Run, cli, load_data, split_batch
 from mixer_tf.recipe import Recipe
 from mixer_tf.state import Interrupted
 from mixer_tf.train import resume, train
 from test_train import stop_after
 
-model = MixerConfig(1, 16, 8, 16, (1, 1))  # 8 x 8 tokens
-recipe = Recipe(2, 64, warmup_epochs=0.5, learning_rate=5e-3)
-runs = [
-    train(model, load_data("digits"), recipe, f"{sys.argv[1]}/{i}", quiet=True, own_process=True)
-    for i in "ab"
-]
+folder, digits = sys.argv[1], load_data("digits")
+cli.main([
+    *"train --model mixer_cifar_2 --data digits --epochs 1 --out".split(), f"{folder}/command"
+])
 assert tf.config.threading.get_intra_op_parallelism_threads() == 1
 assert split_batch.parts_at_once() == split_batch.cores()
+
+model = MixerConfig(1, 16, 8, 16, (2, 2))  # 8 x 8 tokens
+recipe = Recipe(3, 256, warmup_epochs=0.5, learning_rate=3e-2)  # of 5 steps
+options = {"quiet": True, "own_process": True}
+result = train(model, digits, recipe, f"{folder}/straight", **options)
 try:
-    train(
-        model, load_data("digits"), recipe, f"{sys.argv[1]}/c", quiet=True, own_process=True,
-        callbacks=stop_after(25),
-    )
+    train(model, digits, recipe, f"{folder}/stopped", callbacks=stop_after(8), **options)
 except Interrupted:
-    resume(f"{sys.argv[1]}/c", load_data("digits"), quiet=True, own_process=True)
-a, b, c = (Run.open(f"{sys.argv[1]}/{i}").model("last").get_weights() for i in "abc")
-assert all(np.array_equal(x, y) and np.array_equal(x, z) for x, y, z in zip(a, b, c))
-print("loss", runs[0]["test_loss"])
+    resume(f"{folder}/stopped", digits, **options)
+    print("resumed")
+a, b = (Run.open(f"{folder}/{i}").model("last").get_weights() for i in ("straight", "stopped"))
+assert all(np.array_equal(x, y) for x, y in zip(a, b))
+print("loss", result["test_loss"])
 """
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason="one core")
-def test_each_core_takes_a_part_and_weights_are_the_same_twice_and_after_a_stop(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ITS_OWN_PROCESS, tmp_path],
-        cwd=pathlib.Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 2.0  # chance is 2.3
+def test_the_command_gives_each_core_a_part_and_weights_are_the_same_after_a_stop(tmp_path):
+    """Its threads must be set before TensorFlow has computed anything."""
+    done = run_python(IN_ITS_OWN_PROCESS, tmp_path)
+    ours = [line for line in done.stderr.splitlines() if line.startswith("mixer_cifar_2: ")]
+    assert len(ours) == 2, done.stderr  # what runs, and the epoch; TensorFlow 2.20 adds its own
+    *_, resumed, loss = done.stdout.splitlines()
+    assert resumed == "resumed"
+    assert float(loss.split()[-1]) < 2.0  # chance is 2.3
 
 
 def test_weighted_pictures_are_refused():

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import json
 import os
-import pathlib
 import random
 import resource
 import shutil
@@ -17,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from helpers import ROOT, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,6 @@ from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
 from mixer_tf.state import load_newest, load_state, save_state
 
-ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = RunConfig(
     MixerConfig(1, 8, 4, 16, (4, 4)), (8, 8, 1), ("a", "b"), "digits", Recipe().to_dict(), 0,
     "float32", "",
@@ -48,15 +47,24 @@ def progress(step):
 
 def save(run, model, step):
     """A state in which every weight is the number of its step."""
-    for variable in model.trainable_variables:
-        variable.assign(np.full(variable.shape, step))
+    fill(model, step)
     save_state(run.state_file, model, progress(step), run.previous_state_file)
+
+
+def fill(model, number):
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, number))
+
+
+def assert_filled(model, number):
+    assert all((np.asarray(v) == number).all() for v in model.trainable_variables)
 
 
 def loaded(run, model):
     """The step of the newest state, after comparing the weights with it."""
+    fill(model, -1)  # what was saved last is still in the model
     step = load_newest(run, model)["step"]
-    assert all((np.asarray(v) == step).all() for v in model.trainable_variables)
+    assert_filled(model, step)
     return step
 
 
@@ -148,8 +156,10 @@ def test_a_damaged_newest_state_is_told_and_the_one_before_used(tmp_path, model,
         assert "state.npz is damaged" in errors
         assert "The state before it, of step 1, is used." in errors
         run.previous_state_file.write_bytes(b"PK")
+        fill(model, -1)
         with pytest.raises(ValueError, match=r"No state before it .* another --out"):
             load_newest(run, model)
+        assert_filled(model, -1)
 
 
 @pytest.fixture
@@ -286,11 +296,20 @@ def test_a_run_killed_as_it_began_is_no_obstacle(tmp_path):
     assert run.config() == CONFIG
 
 
+KILLS = """
+import sys
+sys.path.insert(0, "benchmarks")
+import kills
+from mixer_tf.runtime import Runtime
+
+Runtime.jit_compile = lambda self, has_convolutions: False  # by each of its three processes
+kills.main()
+"""
+
+
 def test_killed_and_resumed_is_identical():
     """The whole of it once; `python benchmarks/kills.py` does it 50 times."""
-    command = [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "1", "--epochs", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = run_python(KILLS, "--kills", "1", "--epochs", "2")
     assert done.stdout.splitlines()[-1].startswith("1 of 1 runs identical"), done.stdout
 
 
@@ -308,6 +327,7 @@ class Fail(keras.callbacks.Callback):
             raise ArithmeticError("enough")
 
 Runtime.jit_compile = lambda self, has_convolutions: False
+Runtime.fuses_blocks = False
 recipe = Recipe(2, 64, warmup_epochs=0, augmentation=Augmentation(0.1, True, 0.02, 0.2))
 model = MixerConfig(1, 4, 2, 4, (8, 8))  # faster than its pictures come
 train(model, load_data("digits"), recipe, sys.argv[1], quiet=True, callbacks=lambda run: [Fail()])
@@ -316,14 +336,7 @@ train(model, load_data("digits"), recipe, sys.argv[1], quiet=True, callbacks=lam
 
 def test_a_training_that_fails_ends_its_process(tmp_path):
     """While TensorFlow fetches the next pictures; it used to wait for itself for ever."""
-    done = subprocess.run(
-        [sys.executable, "-c", FAILING, tmp_path / "run"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 1
+    done = run_python(FAILING, tmp_path / "run", ends_with=1)
     assert done.stderr.strip().endswith("ArithmeticError: enough")
 
 
@@ -334,9 +347,10 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, model):
     before = signal.getsignal(signal.SIGINT)
     saver.on_train_begin()
     try:
-        os.kill(os.getpid(), signal.SIGINT)  # the first is kept for the end of the step
+        # Not by os.kill, which any thread may take: then Python hears of it later.
+        signal.raise_signal(signal.SIGINT)  # the first is kept for the end of the step
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     finally:
         saver.restore_signal()
     assert signal.getsignal(signal.SIGINT) is before
@@ -397,19 +411,27 @@ def test_a_name_that_breaks_lines_does_not_break_the_line(tmp_path, inside):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@settings(max_examples=150, deadline=None, database=None)
-@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), drop=st.booleans())
-def test_any_damage_of_a_state_is_one_line(tmp_path_factory, model, place, byte, drop):
+@pytest.fixture(scope="module")
+def good_state(model, tmp_path_factory):
+    """The run of a whole state of step 1, and the bytes of its file."""
     run = Run(tmp_path_factory.mktemp("state"))
     save(run, model, 1)
-    content = bytearray(run.state_file.read_bytes())
+    return run, run.state_file.read_bytes()
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), drop=st.booleans())
+def test_any_damage_of_a_state_is_one_line(good_state, model, place, byte, drop):
+    run, content = good_state[0], bytearray(good_state[1])
     at = int(place * len(content))
     content[at : at + 1] = b"" if drop else bytes([byte])
     run.state_file.write_bytes(content)
+    fill(model, -1)
     try:
         assert load_state(run.state_file, model)["step"] == 1
     except ValueError as error:
         lines = str(error).splitlines()
         assert len(lines) == 1, error  # noqa: PT017
+        assert_filled(model, -1)
     else:
-        assert all((np.asarray(v) == 1).all() for v in model.trainable_variables)
+        assert_filled(model, 1)

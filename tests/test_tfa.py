@@ -187,7 +187,7 @@ def test_digits_are_learned_and_shown(optimizer, rate, digits, tmp_path):
     config = mixer_tf.MixerConfig(4, 48, 24, 96, (4, 4))
     recipe = Recipe(
         optimizer=optimizer,
-        epochs=20,
+        epochs=6,
         batch_size=64,
         learning_rate=rate,
         augmentation=Augmentation(shift=0.1),
@@ -195,11 +195,11 @@ def test_digits_are_learned_and_shown(optimizer, rate, digits, tmp_path):
 
     def shown(run):
         folder = run.folder
-        return [callbacks.PatchProjections(folder), callbacks.TokenMixing(folder, [0], every=10)]
+        return [callbacks.PatchProjections(folder), callbacks.TokenMixing(folder, [0], every=3)]
 
     result = train(config, digits, recipe, tmp_path / "run", callbacks=shown, quiet=True)
-    assert result["test_accuracy"] >= 0.97
+    assert result["test_accuracy"] >= 0.85  # chance is 0.1
     pictures = events(tmp_path / "run")
     for tag in ("patch_projections", "token_mixing/block_0"):
-        assert set(pictures[tag]) >= {9, 19}
+        assert set(pictures[tag]) >= {2, 5}
     assert Run.open(tmp_path / "run").model().count_params() == result["parameters"]
