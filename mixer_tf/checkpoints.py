@@ -18,6 +18,13 @@ import numpy as np
 from mixer_tf import files, npz, stages
 
 HEADS = ("load", "drop")
+_SHOWN = 6  # names of a kind in a message
+# Of a token-mixing weight, the axis that counts tokens; the others count hidden units.
+_TOKENS = {
+    "token_mixing/Dense_0/kernel": 0,
+    "token_mixing/Dense_1/kernel": 1,
+    "token_mixing/Dense_1/bias": 0,
+}
 
 
 def load_npz(model, path, head="load"):
@@ -37,8 +44,8 @@ def load_npz(model, path, head="load"):
 
     Raises:
         ValueError: the file is damaged, holds anything but finite floating-point
-            arrays, or does not fit the model; every name and shape that does not
-            fit is listed.
+            arrays, or does not fit the model; the names and shapes that do not
+            fit are counted, the first of each kind named.
     """
     with npz.NpzFile(path) as source:
         return fill(model, source, head)
@@ -148,12 +155,12 @@ def _in_head(name):
 
 
 def _difference(model, source, wanted, offered):
-    """Everything that does not fit, in one line, and what to do about it."""
+    """What does not fit, in one line, and what to do about it."""
     missing = [name for name in wanted if name not in offered]
     strange = [name for name in offered if name not in wanted]
     common = [name for name in wanted if name in offered and wanted[name] != offered[name]]
     parts = [
-        f"{words} {len(names)}: {', '.join(names)}"
+        f"{words} {len(names)}: {_some(names)}"
         for words, names in (
             ("missing", missing),
             ("unknown", [repr(name) for name in strange]),
@@ -164,7 +171,21 @@ def _difference(model, source, wanted, offered):
     advice = []
     if any(_in_head(name) for name in (*missing, *strange, *common)):
         advice.append("head='drop' leaves the file's head out")
-    if any("token_mixing" in name for name in common):
+    inner = [name for name in common if not _in_head(name)]
+    if all("token_mixing" in name for name in inner) and any(
+        _tokens(name, wanted[name]) != _tokens(name, offered[name]) for name in inner
+    ):  # where other shapes differ too, it is another network, whatever its picture
         advice.append("a Mixer is built for one picture size: load at the file's, then resize")
     end = f" ({'; '.join(advice)})." if advice else "."
     return f"{source} does not fit the model {model.name!r}: {'; '.join(parts)}{end}"
+
+
+def _some(names):
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _tokens(name, shape):
+    """How many tokens a weight is for, `(tokens,)`; `()` where that does not show in its shape."""
+    axis = _TOKENS.get(name.partition("/")[2])
+    return () if axis is None else shape[axis : axis + 1]

@@ -13,6 +13,7 @@ from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
 from mixer_tf.variants import find_mixer
 
+_SIZES = ("num_blocks", "hidden_dim", "channels_mlp_dim", "patch_size")  # of any picture size
 _TOKENS = "MixerBlock_0/token_mixing/Dense_0/kernel"  # its shape is (tokens, tokens_mlp_dim)
 
 
@@ -55,16 +56,19 @@ def adapted(model, input_shape, source):
         the one that the weights were trained on.
 
     Raises:
-        ValueError: `model` is no Mixer, or the source cannot be read.
+        ValueError: `model` is no Mixer or not the one that a known name holds, the
+            picture is no whole number of patches, or the source cannot be read.
     """
     config = find_mixer(model)
     if config is None:
         raise ValueError(f"{model} is no Mixer; weights to begin with exist for Mixers only.")
+    rows, columns = config.token_grid(input_shape)
+    if not pathlib.Path(source).is_dir():
+        _check_known(model, config, str(source))
     with open_source(source) as weights:
         if _TOKENS not in weights.shapes or len(weights.shapes[_TOKENS]) != 2:
             return model  # `fill` will list what is missing
         tokens, units = weights.shapes[_TOKENS]
-    rows, columns = config.token_grid(input_shape)
     if tokens == rows * columns:
         return model
     side = _side(tokens, source)
@@ -73,6 +77,16 @@ def adapted(model, input_shape, source):
     if units == config.tokens_mlp_dim:
         return model
     return dataclasses.replace(config, tokens_mlp_dim=units)
+
+
+def _check_known(model, config, source):
+    """Refuse a published checkpoint of another Mixer, before hundreds of megabytes are fetched."""
+    if source not in pretrained.CHECKPOINTS:
+        return
+    held = pretrained.CHECKPOINTS[source].model
+    if any(getattr(config, size) != getattr(find_mixer(held), size) for size in _SIZES):
+        asked = model if isinstance(model, str) else "the model of this config"
+        raise ValueError(f"{source} holds {held}, not {asked}; give --model {held}.")
 
 
 def load(model, source):

@@ -309,3 +309,18 @@ def test_loading_keeps_below_one_and_a_half_models(tmp_path):
         "print((peak() - before) / (4 * model.count_params()))"
     )
     assert float(run_python(code, tmp_path / "b16.npz").stdout.split()[-1]) < 1.5
+
+
+def test_the_message_for_another_network_is_short_and_says_nothing_of_pictures(tmp_path):
+    """Weights of another network, which `resize` would not make fit."""
+    other = reference_mixer.random_weights(9, 16, 10, 6, 20, (4, 4), 5)  # 10 tokens, not 8
+    np.savez(tmp_path / "w.npz", **other)
+    message = refused(small(), tmp_path / "w.npz", "unknown 84: ", " and 78 more; of another")
+    assert "resize" not in message
+    assert len(message) < 1200
+    taller = reference_mixer.random_weights(2, 12, 10, 6, 20, (4, 4), 5)
+    np.savez(tmp_path / "w.npz", **taller)
+    refused(small(), tmp_path / "w.npz", "of another shape 6: ", "then resize")
+    wider = reference_mixer.random_weights(2, 12, 8, 7, 20, (4, 4), 5)  # more hidden units
+    np.savez(tmp_path / "w.npz", **wider)
+    assert "resize" not in refused(small(), tmp_path / "w.npz", "of another shape 6: ")

@@ -22,6 +22,7 @@ from mixer_tf.resizing import resize
 from mixer_tf.runs import Run
 from mixer_tf.stages import config_of
 from mixer_tf.train import resume, train
+from mixer_tf.variants import VARIANTS
 
 CONFIG = mixer_tf.MixerConfig(2, 16, 8, 32, (4, 4))
 PLAIN = Recipe(epochs=2, batch_size=32, warmup_epochs=0, weight_decay=0.0, label_smoothing=0.0)
@@ -398,3 +399,19 @@ def test_addresses():
         assert checkpoint.model in mixer_tf.MODELS
         assert name.startswith(checkpoint.model)
         assert checkpoint.url.startswith("https://storage.googleapis.com/mixer_models/")
+
+
+@pytest.mark.parametrize("model", ["mixer_nano", "mixer_b32", "mixer_l16", CONFIG])
+def test_a_known_checkpoint_of_another_model_is_refused_before_it_is_fetched(model, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(pretrained, "fetch", lambda name: fetched.append(name) or "gone.npz")
+    with pytest.raises(ValueError, match="mixer_b16_in21k holds mixer_b16, not .*--model mixer_b1"):
+        finetune.adapted(model, (64, 64, 3), "mixer_b16_in21k")
+    with pytest.raises(ValueError, match="100x100 is no whole number of 16x16 patches"):
+        finetune.adapted("mixer_b16", (100, 100, 3), "mixer_b16_in21k")
+    assert not fetched
+    dropping = dataclasses.replace(VARIANTS["mixer_b16"], dropout=0.1)
+    for fits in ("mixer_b16", dropping):
+        with pytest.raises(ValueError, match="There is no file 'gone.npz'"):
+            finetune.adapted(fits, (448, 448, 3), "mixer_b16_in21k")
+    assert len(fetched) == 2
