@@ -78,8 +78,9 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
             one. A folder holds `train/<class>/*` and `test/<class>/*`, or class
             folders alone, of which a tenth becomes the test set. A name is
             looked for in `$MIXER_TF_DATA_DIR` first (`cifar10`, `cifar10.zip`).
-        image_size: `(height, width)` that pictures of a folder are resized to;
-            needed only where they differ in size.
+        image_size: `(height, width)` that pictures of a folder or .zip are resized
+            to where they differ in size, or are larger in a dimension; smaller ones
+            that agree keep their size. Needed only where they differ.
         validation_fraction: share of the training pictures held out of
             training, class by class.
         seed: decides which pictures are held out.
@@ -184,9 +185,15 @@ def _class_folders(path, image_size, report):
 
 
 def _common_size(path, sizes, image_size):
-    """`(height, width)` of all pictures where they agree, else `image_size`."""
+    """`(height, width)` of all pictures where they agree and are no larger, else `image_size`.
+
+    Large ones are shrunk here, with antialiasing, as `predict` shrinks them: a batch is resized
+    without. Small ones take less memory as they are, and augmentation sees their own pixels.
+    """
     if len(set(sizes)) == 1:
-        return sizes[0]
+        (size,) = set(sizes)
+        larger = image_size and (size[0] > image_size[0] or size[1] > image_size[1])
+        return tuple(image_size) if larger else size
     if image_size is None and sizes:
         middle = np.median(sizes, axis=0).astype(int)
         raise ValueError(

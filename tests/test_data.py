@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mixer_tf.data import load_data
+from mixer_tf.pictures import read_pictures
 
 
 def rows(split):
@@ -191,3 +192,14 @@ def test_a_test_class_that_training_lacks_is_refused(picture_folder):
 def test_splits_cannot_be_changed_by_accident(digits):
     with pytest.raises(dataclasses.FrozenInstanceError):
         digits.train = digits.test
+
+
+@pytest.mark.parametrize("size", [(40, 56), (12, 40)])  # larger in both, in one dimension
+def test_large_pictures_of_one_size_are_read_at_the_size_asked_for(picture_folder, size):
+    """With the very pixels that `predict` sees."""
+    root = picture_folder(size=size)
+    data = load_data(root, image_size=(16, 16))
+    assert data.image_shape == (16, 16, 3)
+    seen = {image.tobytes() for _, image in read_pictures(root, (16, 16, 3))}
+    assert seen == rows(data.train) | rows(data.validation) | rows(data.test)
+    assert load_data(root).image_shape == (*size, 3)
