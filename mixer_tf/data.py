@@ -19,6 +19,7 @@ from mixer_tf import pictures
 from mixer_tf.report import Report, printable
 
 NAMES = ("digits", "cifar10", "cifar100")
+_VALIDATION = ("val", "valid", "validation")  # folders beside train/ that are the validation set
 _TEST_SEED = 0  # one test set for all runs: what one was trained on, another may start from
 _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -76,33 +77,40 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     Args:
         source: `"digits"`, `"cifar10"`, `"cifar100"`, a folder or a `.zip` of
             one. A folder holds `train/<class>/*` and `test/<class>/*`, or class
-            folders alone, of which a tenth becomes the test set. A name is
+            folders alone; where there is no `test/`, a tenth of the training
+            pictures becomes the test set. `val/<class>/*` (or `valid`,
+            `validation`) is the validation set where it is there. A name is
             looked for in `$MIXER_TF_DATA_DIR` first (`cifar10`, `cifar10.zip`).
         image_size: `(height, width)` that pictures of a folder or .zip are resized
             to where they differ in size, or are larger in a dimension; smaller ones
             that agree keep their size. Needed only where they differ.
         validation_fraction: share of the training pictures held out of
-            training, class by class.
+            training, class by class, where the source has no validation set.
         seed: decides which pictures are held out.
         strict: refuse a picture that cannot be read, instead of leaving it out.
 
     Returns:
-        A `Data`. Its `report` names the pictures that were left out.
+        A `Data`. Its `report` names the pictures and folders that were left out.
 
     Raises:
-        ValueError: the source is unknown, empty, has fewer than two classes, or,
-            if `strict`, a picture cannot be read; the message names it.
+        ValueError: the source is unknown, empty, has fewer than two classes or in
+            test or validation one that training lacks, or, if `strict`, a picture
+            cannot be read; the message names it.
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
     report = Report(strict)
-    name, train, test, class_names = _load(str(source), image_size, report)
-    train, validation = _hold_out(train, validation_fraction, seed)
-    return Data(name, train, validation, test, tuple(class_names), report)
+    name, splits, class_names = _load(str(source), image_size, report)
+    if "test" not in splits:
+        splits["train"], splits["test"] = _hold_out(splits["train"], 0.1, _TEST_SEED)
+    if "validation" not in splits:
+        held_out = _hold_out(splits["train"], validation_fraction, seed)
+        splits["train"], splits["validation"] = held_out
+    return Data(name, class_names=tuple(class_names), report=report, **splits)
 
 
 def _load(source, image_size, report):
-    """Train and test `Split` and class names of a source."""
+    """Name of a source, `{"train", perhaps "validation" and "test": Split}`, names of classes."""
     if source == "digits":
         return ("digits", *_digits())
     if source in NAMES:
@@ -131,7 +139,7 @@ def _digits():
     images = np.stack([np.asarray(pictures.resized(Image.fromarray(p), (16, 16))) for p in scans])
     everything = Split(images[..., None], digits.target.astype("int64"))
     train, test = _hold_out(everything, 0.2, _TEST_SEED)
-    return train, test, [str(n) for n in digits.target_names]
+    return {"train": train, "test": test}, [str(n) for n in digits.target_names]
 
 
 def _keras_datasets(name):
@@ -151,37 +159,60 @@ def _keras_datasets(name):
         ) from error
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
     names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
-    return Split(x, labels), Split(x_test, labels_test), names
+    return {"train": Split(x, labels), "test": Split(x_test, labels_test)}, names
 
 
 def _class_folders(path, image_size, report):
-    """Train and test from class folders, of a folder or a zip."""
+    """The `Split`s of class folders, of a folder or a zip, and the names of the classes."""
     files = pictures.find(path, report)
-    parts = "train" in {parts[0] for parts in files}
-    # A picture beside the class folders belongs to no class.
-    files = {p: file for p, file in files.items() if len(p) > (2 if parts else 1)}
-    if parts:
-        files = {p: file for p, file in files.items() if p[0] in ("train", "test")}
+    # A class may be called train too; a split holds class folders, so its pictures lie deeper.
+    parted = any(parts[0] == "train" and len(parts) > 2 for parts in files)
+    places = {parts: _place(parts) if parted else _class_alone(parts) for parts in files}
+    if parted:
+        _remark_on_folders(files, places, report)
+    files = {parts: file for parts, file in files.items() if places[parts]}
+    images, classes = {}, {}
     with pictures.open_all(path) as archive:
         sizes = pictures.sizes(files, archive, report)
         size = _common_size(path, list(sizes.values()), image_size)
-        readable = {p: file for p, file in files.items() if p in sizes}
-        images = pictures.pixels(readable, size, archive, report)
-    if not parts:
-        train, class_names = _split(path, images, files, report)
-        return *_hold_out(train, 0.1, _TEST_SEED), class_names
-    below = {
-        name: {p[1:]: image for p, image in images.items() if p[0] == name}
-        for name in ("train", "test")
-    }
-    found = {p[1:] for p in files if p[0] == "train"}
-    train, class_names = _split(path, below["train"], found, report)
-    strangers = sorted({p[0] for p in below["test"]} - set(class_names))
-    if strangers:
-        raise ValueError(f"{path}: test/ has classes that train/ lacks: {', '.join(strangers)}.")
-    if below["test"]:
-        return train, _stacked(below["test"], class_names), class_names
-    return *_hold_out(train, 0.1, _TEST_SEED), class_names
+        for split in dict.fromkeys(places[parts][0] for parts in sizes):
+            part = {parts: files[parts] for parts in sizes if places[parts][0] == split}
+            arrays = pictures.pixels(part, size, archive, report)
+            if arrays:
+                images[split] = np.stack(list(arrays.values()))
+                classes[split] = [places[parts][1] for parts in arrays]
+    found = {places[parts][1] for parts in files if places[parts][0] == "train"}
+    class_names = _class_names(path, classes.get("train", []), found, report)
+    if parted and "test" not in images:
+        report.remarks.append("there is no test/<class>/: a tenth of train/ is the test set")
+    number = {name: i for i, name in enumerate(class_names)}
+    for split, names in classes.items():
+        if strangers := sorted(set(names) - set(number)):
+            raise ValueError(
+                f"{path}: {split}/ has classes that train/ lacks: {', '.join(strangers)}."
+            )
+        classes[split] = np.array([number[name] for name in names], "int64")
+    return {split: Split(images[split], classes[split]) for split in images}, class_names
+
+
+def _class_alone(parts):
+    """`(split, class)` of a picture in class folders alone; None beside them: it has no class."""
+    return ("train", parts[0]) if len(parts) > 1 else None
+
+
+def _place(parts):
+    """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
+    split = "validation" if parts[0] in _VALIDATION else parts[0]
+    return (
+        (split, parts[1]) if split in ("train", "validation", "test") and len(parts) > 2 else None
+    )
+
+
+def _remark_on_folders(files, places, report):
+    """Name the folders beside train/ of which nothing is used."""
+    used = {parts[0] for parts in files if places[parts]}
+    for name in sorted({parts[0] for parts in files if len(parts) > 1} - used):
+        report.remarks.append(f"{printable(name)}/ beside train/ holds no pictures that are used")
 
 
 def _common_size(path, sizes, image_size):
@@ -203,12 +234,16 @@ def _common_size(path, sizes, image_size):
     return image_size
 
 
-def _split(path, images, found, report):
-    """A `Split` of `{parts: picture}` for training, and the names of its classes.
+def _class_names(path, classes, found, report):
+    """Names of the classes to train on.
 
-    `found` has the parts of all files that were found, readable or not.
+    Args:
+        path: of the source, for the message.
+        classes: that of each training picture.
+        found: those of all files that were found, readable or not.
+        report: a `Report`, which notes classes of one picture or none.
     """
-    counts = collections.Counter(parts[0] for parts in images)
+    counts = collections.Counter(classes)
     class_names = sorted(counts)
     if len(class_names) < 2:
         left_out = f" {report.summary()}." if report.left_out else ""
@@ -216,18 +251,11 @@ def _split(path, images, found, report):
             f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
             f"two classes is needed, or train/<class>/ and test/<class>/.{left_out}"
         )
-    for name in sorted({parts[0] for parts in found} - set(class_names)):
+    for name in sorted(found - set(class_names)):
         report.remarks.append(f"class {printable(name)} has no picture that can be read")
     for name in [name for name in class_names if counts[name] == 1]:
         report.remarks.append(f"class {printable(name)} has one picture, which is only trained on")
-    return _stacked(images, class_names), class_names
-
-
-def _stacked(images, class_names):
-    """`{parts: picture}` as a `Split`, uint8 `[N, H, W, 3]`."""
-    number = {name: i for i, name in enumerate(class_names)}
-    labels = [number[parts[0]] for parts in images]
-    return Split(np.stack(list(images.values())), np.array(labels, "int64"))
+    return class_names
 
 
 def _hold_out(split, fraction, seed):

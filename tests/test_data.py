@@ -1,6 +1,7 @@
 """Where pictures come from, how they are split, and what is refused."""
 
 import dataclasses
+import shutil
 import zipfile
 
 import numpy as np
@@ -203,3 +204,57 @@ def test_large_pictures_of_one_size_are_read_at_the_size_asked_for(picture_folde
     seen = {image.tobytes() for _, image in read_pictures(root, (16, 16, 3))}
     assert seen == rows(data.train) | rows(data.validation) | rows(data.test)
     assert load_data(root).image_shape == (*size, 3)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+@pytest.mark.parametrize("tested", [True, False])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_folder_of_validation_pictures_is_the_validation_set(tmp_path, name, tested, zipped):
+    """Each picture in a grey of its own, so that it can be told in which split it lies."""
+    splits = ["train", name, *(["test"] if tested else [])]
+    grey = {}
+    for split in splits:
+        for label in ("cat", "dog"):
+            (tmp_path / "pets" / split / label).mkdir(parents=True)
+            for i in range(10):
+                grey[len(grey)] = split, label
+                picture = Image.new("RGB", (4, 4), (len(grey) - 1,) * 3)
+                picture.save(tmp_path / "pets" / split / label / f"{i}.png")
+    root = tmp_path / "pets"
+    if zipped:
+        root = shutil.make_archive(tmp_path / "zipped", "zip", root)
+    data = load_data(root)
+    seen = {
+        part: {grey[int(image[0, 0, 0])] for image in getattr(data, part).images}
+        for part in ("train", "validation", "test")
+    }
+    both = ("cat", "dog")
+    assert seen["validation"] == {(name, label) for label in both}
+    assert seen["train"] == {("train", label) for label in both}
+    assert seen["test"] == {("test" if tested else "train", label) for label in both}
+    counts = [len(data.train), len(data.validation), len(data.test)]
+    assert counts == ([20, 20, 20] if tested else [18, 20, 2])
+    said = "there is no test/<class>/: a tenth of train/ is the test set" in data.report.text()
+    assert said != tested
+    if not tested:
+        assert not rows(data.train) & rows(data.test)
+
+
+def test_folders_beside_train_that_are_not_used_are_named(picture_folder):
+    root = picture_folder(below="train")
+    (root / "extra" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "extra" / "cat" / "a.png")
+    (root / "val" / "yak").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "val" / "yak" / "a.png")
+    with pytest.raises(ValueError, match="validation/ has classes that train/ lacks: yak"):
+        load_data(root)
+    (root / "val" / "yak").rename(root / "val" / "cat")
+    data = load_data(root)
+    assert "extra/ beside train/ holds no pictures that are used" in data.report.summary()
+    assert len(data.validation) == 1
+
+
+def test_a_class_may_be_called_as_a_split(picture_folder):
+    data = load_data(picture_folder(classes=("bus", "test", "train", "val")))
+    assert data.class_names == ("bus", "test", "train", "val")
+    assert (len(data.train), len(data.validation), len(data.test)) == (32, 4, 4)
