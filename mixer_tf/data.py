@@ -101,11 +101,15 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
     report = Report(strict)
     name, splits, class_names = _load(str(source), image_size, report)
-    if "test" not in splits:
-        splits["train"], splits["test"] = _hold_out(splits["train"], 0.1, _TEST_SEED)
-    if "validation" not in splits:
-        held_out = _hold_out(splits["train"], validation_fraction, seed)
-        splits["train"], splits["validation"] = held_out
+    everything = splits["train"]
+    chosen = {"train": np.arange(len(everything))}
+    shares = {"test": (0.1, _TEST_SEED), "validation": (validation_fraction, seed)}
+    for split in [split for split in shares if split not in splits]:
+        chosen["train"], chosen[split] = _hold_out(
+            everything.labels, chosen["train"], *shares[split]
+        )
+    if len(chosen) > 1:  # after all is chosen, so that pictures are copied once
+        splits |= {split: everything.take(indices) for split, indices in chosen.items()}
     return Data(name, class_names=tuple(class_names), report=report, **splits)
 
 
@@ -138,8 +142,9 @@ def _digits():
     # Enlarged because 8x8 leaves too few patches to mix: at 16x16, patches of 4 make 16 tokens.
     images = np.stack([np.asarray(pictures.resized(Image.fromarray(p), (16, 16))) for p in scans])
     everything = Split(images[..., None], digits.target.astype("int64"))
-    train, test = _hold_out(everything, 0.2, _TEST_SEED)
-    return {"train": train, "test": test}, [str(n) for n in digits.target_names]
+    train, test = _hold_out(everything.labels, np.arange(len(everything)), 0.2, _TEST_SEED)
+    splits = {"train": everything.take(train), "test": everything.take(test)}
+    return splits, [str(n) for n in digits.target_names]
 
 
 def _keras_datasets(name):
@@ -177,10 +182,9 @@ def _class_folders(path, image_size, report):
         size = _common_size(path, list(sizes.values()), image_size)
         for split in dict.fromkeys(places[parts][0] for parts in sizes):
             part = {parts: files[parts] for parts in sizes if places[parts][0] == split}
-            arrays = pictures.pixels(part, size, archive, report)
-            if arrays:
-                images[split] = np.stack(list(arrays.values()))
-                classes[split] = [places[parts][1] for parts in arrays]
+            read, arrays = pictures.pixels(part, size, archive, report)
+            if read:
+                images[split], classes[split] = arrays, [places[parts][1] for parts in read]
     found = {places[parts][1] for parts in files if places[parts][0] == "train"}
     class_names = _class_names(path, classes.get("train", []), found, report)
     if parted and "test" not in images:
@@ -258,21 +262,28 @@ def _class_names(path, classes, found, report):
     return class_names
 
 
-def _hold_out(split, fraction, seed):
-    """Take `fraction` of each class out, by seed: `(the rest, what was taken)`.
+def _hold_out(labels, indices, fraction, seed):
+    """Take `fraction` of each class out, by seed: `(indices of the rest, of what was taken)`.
 
     Own lines rather than scikit-learn's StratifiedShuffleSplit, which refuses a
     class of one picture; here such a class stays in training.
+
+    Args:
+        labels: of all pictures, `[N]`.
+        indices: of the pictures to choose from.
+        fraction: in (0, 1).
+        seed: decides which are taken.
     """
-    draws = np.random.default_rng((seed, len(split)))
-    taken = np.zeros(len(split), bool)
-    for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
+    labels = labels[indices]
+    draws = np.random.default_rng((seed, len(indices)))
+    taken = np.zeros(len(indices), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
         count = min(round(len(members) * fraction), len(members) - 1)
         taken[draws.permutation(members)[:count]] = True
     if not taken.any():
         raise ValueError(
-            f"{len(split)} pictures are too few to hold out {fraction:.0%} of each class; "
+            f"{len(indices)} pictures are too few to hold out {fraction:.0%} of each class; "
             f"give at least {round(1 / fraction)} pictures of a class."
         )
-    return split.take(np.flatnonzero(~taken)), split.take(np.flatnonzero(taken))
+    return indices[~taken], indices[taken]

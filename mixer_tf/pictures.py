@@ -109,23 +109,27 @@ def sizes(files, archive, report):
 
 
 def pixels(files, image_size, archive, report):
-    """Every picture that can be read as uint8 RGB, `{parts: [H, W, 3]}`.
+    """Every picture that can be read as uint8 RGB, in one array that is filled in place.
 
     Args:
         files, archive, report: as for `sizes`.
         image_size: `(height, width)` they are brought to.
+
+    Returns:
+        The parts of those that could be read, a list of N, and `[N, height, width, 3]`.
     """
 
     def read(picture):
         found = decoding.kinds(picture)
         return np.asarray(resized(decoding.rgb(picture), image_size)), found
 
-    arrays = {}
+    keys, arrays = [], np.empty((len(files), *image_size, 3), "uint8")
     for parts, (array, found) in _read_all(files, read, archive, report):
-        arrays[parts] = array
+        arrays[len(keys)] = array
+        keys.append(parts)
         report.used += 1
         report.kinds.update(found)
-    return arrays
+    return keys, arrays[: len(keys)]
 
 
 def read_pictures(source, image_shape, report=None):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -258,3 +259,19 @@ def test_a_class_may_be_called_as_a_split(picture_folder):
     data = load_data(picture_folder(classes=("bus", "test", "train", "val")))
     assert data.class_names == ("bus", "test", "train", "val")
     assert (len(data.train), len(data.validation), len(data.test)) == (32, 4, 4)
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_loading_takes_no_more_than_the_pictures_twice(tmp_path, below):
+    """Once as they are read, once in the splits; numpy tells tracemalloc what it takes."""
+    side, count = 80, 400
+    for i in range(count):
+        folder = tmp_path / below / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side), (i % 256, 0, 0)).save(folder / f"{i}.png")
+    tracemalloc.start()
+    data = load_data(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data.train) + len(data.validation) + len(data.test) == count
+    assert peak < 2.5 * count * side * side * 3
