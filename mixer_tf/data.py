@@ -157,9 +157,10 @@ def _keras_datasets(name):
         with contextlib.redirect_stdout(io.StringIO()):
             (x, y), (x_test, y_test) = module.load_data()
     except Exception as error:  # keras raises a bare Exception where the address does not answer
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{name} is neither in $MIXER_TF_DATA_DIR nor in Keras's cache, and it cannot be "
-            f"downloaded ({str(error).splitlines()[0][:80]}); set MIXER_TF_DATA_DIR to a folder "
+            f"downloaded ({reason[:80]}); set MIXER_TF_DATA_DIR to a folder "
             f"that holds {name}.zip or {name}/ with train/ and test/, or use --data digits."
         ) from error
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")

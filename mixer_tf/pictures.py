@@ -1,7 +1,9 @@
 """Picture files, of a folder or a zip: which there are, and their pixels."""
 
+import collections
 import contextlib
 import io
+import itertools
 import os
 import pathlib
 import zipfile
@@ -14,6 +16,7 @@ from mixer_tf import decoding
 from mixer_tf.report import Report, printable
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+_AHEAD = 32  # pictures that are decoded before they are asked for
 _MOST_BYTES = 1 << 28  # of one picture in a zip, where it is held whole
 
 
@@ -166,14 +169,16 @@ def read_pictures(source, image_shape, report=None):
             return np.asarray(picture.convert("L"))[..., None]
         return np.asarray(picture)
 
-    for parts, file in files.items():  # one by one: a folder may be larger than memory
-        for _, image in _read_all({parts: file}, read, None, report):
-            report.used += 1
-            yield file, image
+    for parts, image in _read_all(files, read, None, report):
+        report.used += 1
+        yield files[parts], image
 
 
 def _read_all(files, take, archive, report):
-    """`(parts, take(picture))` of every file that can be read, in their order."""
+    """`(parts, take(picture))` of every file that can be read, in their order.
+
+    Only a few are held at a time: a folder may be larger than memory.
+    """
 
     def open_one(file):
         try:
@@ -182,12 +187,22 @@ def _read_all(files, take, archive, report):
         except decoding.Unusable as error:
             return error
 
-    with futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        for parts, taken in zip(files, pool.map(open_one, files.values())):
+    pool = futures.ThreadPoolExecutor()  # Pillow decodes outside Python's lock
+    begun, left = collections.deque(), iter(files.items())
+    try:
+        while True:
+            for parts, file in itertools.islice(left, _AHEAD - len(begun)):
+                begun.append((parts, pool.submit(open_one, file)))
+            if not begun:
+                return
+            parts, future = begun.popleft()
+            taken = future.result()
             if isinstance(taken, decoding.Unusable):
                 report.leave_out("/".join(parts), str(taken))
             else:
                 yield parts, taken
+    finally:  # where one is refused, or no more are wanted, the others are not decoded first
+        pool.shutdown(cancel_futures=True)
 
 
 def _member(archive, name):

@@ -275,3 +275,15 @@ def test_loading_takes_no_more_than_the_pictures_twice(tmp_path, below):
     tracemalloc.stop()
     assert len(data.train) + len(data.validation) + len(data.test) == count
     assert peak < 2.5 * count * side * side * 3
+
+
+def test_an_error_without_words_is_named_by_its_kind(monkeypatch):
+    import keras
+
+    def load():
+        raise ConnectionResetError
+
+    monkeypatch.delenv("MIXER_TF_DATA_DIR", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar100, "load_data", load)
+    with pytest.raises(ValueError, match=r"cannot be downloaded \(ConnectionResetError\); set"):
+        load_data("cifar100")

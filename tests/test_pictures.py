@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import threading
 import zipfile
 import zlib
 
@@ -274,3 +275,24 @@ def test_a_damaged_zip_is_read_or_refused(tmp_path_factory, place, byte, drop):
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     else:
         assert len(files) + len(report.left_out) >= data.report.used
+
+
+def test_pictures_to_predict_are_decoded_side_by_side_and_not_all_at_once(tmp_path, monkeypatch):
+    for i in range(200):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i:03}.png")
+    (tmp_path / "100.png").write_bytes(b"")
+    together, opened, really = threading.Barrier(2), [], decoding.read
+
+    def met(file, take):
+        opened.append(file)
+        if len(opened) <= 2:  # each of the first two waits for the other
+            together.wait(timeout=20)
+        return really(file, take)
+
+    monkeypatch.setattr(decoding, "read", met)
+    found, report = [], Report()
+    for path, image in read_pictures(tmp_path, (4, 4, 3), report):
+        found.append((path.name, int(image[0, 0, 0])))
+        assert len(opened) < len(found) + 50
+    assert found == [(f"{i:03}.png", i) for i in range(200) if i != 100]
+    assert (report.used, len(report.left_out)) == (199, 1)
