@@ -103,6 +103,7 @@ class ModelWeights:
 
     def __init__(self, model):
         self.name = model.name
+        self.grid = tuple(model.get_layer("stem").output.shape[1:3])  # rows, columns of tokens
         self._weights = table(model)
         self.shapes = {name: tuple(v.shape) for name, v in self._weights.items()}
 

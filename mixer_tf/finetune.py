@@ -62,18 +62,16 @@ def adapted(model, input_shape, source):
     config = find_mixer(model)
     if config is None:
         raise ValueError(f"{model} is no Mixer; weights to begin with exist for Mixers only.")
-    rows, columns = config.token_grid(input_shape)
+    grid = rows, columns = config.token_grid(input_shape)
     if not pathlib.Path(source).is_dir():
         _check_known(model, config, str(source))
     with open_source(source) as weights:
-        if _TOKENS not in weights.shapes or len(weights.shapes[_TOKENS]) != 2:
-            return model  # `fill` will list what is missing
-        tokens, units = weights.shapes[_TOKENS]
-    if tokens == rows * columns:
-        return model
-    side = _side(tokens, source)
-    whole = not (rows % side or columns % side)
-    units *= (rows // side) * (columns // side) if whole else 1
+        old = _grid(weights, grid)
+        if old == grid:
+            return model
+        units = weights.shapes[_TOKENS][1]
+    whole = not (rows % old[0] or columns % old[1])
+    units *= (rows // old[0]) * (columns // old[1]) if whole else 1
     if units == config.tokens_mlp_dim:
         return model
     return dataclasses.replace(config, tokens_mlp_dim=units)
@@ -104,31 +102,39 @@ def load(model, source):
     """
     with open_source(source) as weights:
         config, shape = stages.config_of(model), tuple(model.input_shape[1:])
-        rows, columns = config.token_grid(shape)
-        tokens, units = weights.shapes.get(_TOKENS, (rows * columns, 0))
-        if tokens == rows * columns:
+        grid = config.token_grid(shape)
+        rows, columns = _grid(weights, grid)
+        if (rows, columns) == grid:
             fill(model, weights, head="drop")
             return
-        side = _side(tokens, source)
         height, width = config.patch_size
         small = build_mixer(
-            dataclasses.replace(config, tokens_mlp_dim=units),
-            (side * height, side * width, shape[2]),
+            dataclasses.replace(config, tokens_mlp_dim=weights.shapes[_TOKENS][1]),
+            (rows * height, columns * width, shape[2]),
             stages.num_classes(model),
         )
         fill(small, weights, head="drop")
     fill(model, ModelWeights(resize(small, shape)))
 
 
-def _side(tokens, source):
-    """Rows, and columns, of the square grid that a number of tokens makes."""
-    side = math.isqrt(tokens)
-    if side * side != tokens:
+def _grid(weights, wanted):
+    """Rows and columns of tokens that weights are for.
+
+    A run's model tells them. A file tells their number alone: where it is that of the grid
+    `wanted`, they are taken for that one, else for a square, as all published ones are.
+    """
+    if isinstance(weights, ModelWeights):
+        return weights.grid
+    shape = weights.shapes.get(_TOKENS, ())
+    if len(shape) != 2 or shape[0] == wanted[0] * wanted[1]:
+        return wanted  # where it is missing or odd, `fill` says so
+    side = math.isqrt(shape[0])
+    if side * side != shape[0]:
         raise ValueError(
-            f"{source} is for {tokens} tokens, no square, and so cannot be brought to another "
+            f"{weights} is for {shape[0]} tokens, no square, and so cannot be brought to another "
             "picture size; give the --image-size it was trained on."
         )
-    return side
+    return side, side
 
 
 FREEZABLE = ("stem", "blocks")

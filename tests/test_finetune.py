@@ -19,7 +19,7 @@ from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.resizing import resize
-from mixer_tf.runs import Run
+from mixer_tf.runs import Run, RunConfig
 from mixer_tf.stages import config_of
 from mixer_tf.train import resume, train
 from mixer_tf.variants import VARIANTS
@@ -415,3 +415,23 @@ def test_a_known_checkpoint_of_another_model_is_refused_before_it_is_fetched(mod
         with pytest.raises(ValueError, match="There is no file 'gone.npz'"):
             finetune.adapted(fits, (448, 448, 3), "mixer_b16_in21k")
     assert len(fetched) == 2
+
+
+@pytest.mark.parametrize("size", [(16, 16, 3), (16, 32, 3), (8, 32, 3)])
+def test_a_runs_own_grid_of_tokens_is_what_its_weights_are_for(tmp_path, size):
+    """2x8 tokens are as many as 4x4, and not the same places."""
+    classes = ("a", "b", "c")
+    about = RunConfig(CONFIG, (8, 32, 3), classes, "digits", {}, 0, "float32", "")
+    run = Run.create(tmp_path / "run", about)
+    trained = build(size=(8, 32, 3))
+    trained.save_weights(run.best_file)
+    config = finetune.adapted(CONFIG, size, run.folder)
+    model = mixer_tf.build(config, size, 3)
+    finetune.load(model, run.folder)
+    expected = resize(trained, size)
+    assert config.tokens_mlp_dim == expected.get_layer("block_0").tokens_mlp_dim
+    for name in ("stem", "block_0", "block_1", "pre_head_layer_norm"):
+        for a, b in zip(
+            model.get_layer(name).get_weights(), expected.get_layer(name).get_weights()
+        ):
+            np.testing.assert_array_equal(a, b)
