@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mixer_tf import files, zoo
 
+_PIECE = 1 << 20  # bytes read at a time
 _BUCKET = "https://storage.googleapis.com/mixer_models/"
 
 
@@ -87,7 +88,7 @@ def _download(url, path, name):
     with urllib.request.urlopen(url, timeout=30) as answer, open(path, "wb") as file:
         size = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=size or None, desc=name, unit="B", unit_scale=True) as bar:
-            while piece := answer.read(1 << 20):
+            while piece := answer.read(_PIECE):
                 file.write(piece)
                 bar.update(len(piece))
             # urllib does not complain where the connection ends early.
@@ -97,8 +98,11 @@ def _download(url, path, name):
 
 def _check(file, path):
     """Compare a file with the hash kept for `path`; keep its own where none is."""
-    with open(file, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:  # hashlib.file_digest begins with Python 3.11
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    found = digest.hexdigest()
     kept = path.with_name(f"{path.name}.sha256")
     if not kept.exists():
         with files.replacing(kept) as beside:

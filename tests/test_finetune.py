@@ -435,3 +435,26 @@ def test_a_runs_own_grid_of_tokens_is_what_its_weights_are_for(tmp_path, size):
             model.get_layer(name).get_weights(), expected.get_layer(name).get_weights()
         ):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_hash_is_taken_with_what_python_3_9_has(server, google, monkeypatch):
+    monkeypatch.delattr(hashlib, "file_digest", raising=False)
+    monkeypatch.setattr(pretrained, "_PIECE", 100)  # so that the file has many
+    kept = pretrained.fetch("mixer_test").with_name("mixer_test.npz.sha256").read_text().strip()
+    assert kept == hashlib.sha256(google.read_bytes()).hexdigest()
+
+
+def test_a_download_that_ends_early_leaves_nothing(server, google, monkeypatch, tmp_path):
+    whole = google.read_bytes()
+
+    def half(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(whole)))
+        handler.end_headers()
+        handler.wfile.write(whole[:1000])
+
+    monkeypatch.setattr(Quiet, "do_GET", half)
+    ended = f"the connection ended after 1,000 of {len(whole):,} bytes"
+    with pytest.raises(ValueError, match=re.escape(ended)):
+        pretrained.fetch("mixer_test")
+    assert list((tmp_path / "home" / "mixer_tf").iterdir()) == []
