@@ -1,7 +1,7 @@
 """How fast a training runs and what it takes: scalars of each epoch."""
 
+import mmap
 import pathlib
-import resource
 import sys
 import time
 
@@ -15,8 +15,8 @@ class Throughput(keras.callbacks.Callback):
     """Writes images per second, step time, memory and learning rate, once an epoch.
 
     Tags: `throughput/images_per_second` and `throughput/step_milliseconds` (the
-    median step), `memory/process_MiB`, `memory/accelerator_peak_MiB` where the
-    backend tells it, `learning_rate`. A step only takes the time of the clock:
+    median step), `memory/process_MiB` (not on Windows), `memory/accelerator_peak_MiB`
+    where the backend tells it, `learning_rate`. A step only takes the time of the clock:
     nothing waits for the device. The first step of an epoch is not counted, in
     it falls compiling.
 
@@ -46,7 +46,9 @@ class Throughput(keras.callbacks.Callback):
         self._ends.append((batch, time.perf_counter()))
 
     def on_epoch_end(self, epoch, logs=None):
-        values = {"memory/process_MiB": _process_bytes() / 2**20}
+        values = {}
+        if (held := _process_bytes()) is not None:
+            values["memory/process_MiB"] = held / 2**20
         steps, seconds = np.array(self._ends, "float64").reshape(-1, 2).T
         if len(steps) > 1:
             # One call may stand for several steps (steps_per_execution).
@@ -72,10 +74,14 @@ def _learning_rate(optimizer):
 
 
 def _process_bytes():
-    """Memory this process holds now; where the system does not tell, the most it held."""
+    """Memory this process holds now, or the most it held, as far as the system tells; or None."""
     statm = pathlib.Path("/proc/self/statm")
     if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
+        return int(statm.read_text().split()[1]) * mmap.PAGESIZE
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -28,7 +28,7 @@ def replacing(path, previous=None):
     beside = path.with_name(f"{_BEGUN}{os.getpid()}-{path.name}")
     try:
         yield beside
-        with open(beside, "rb") as file:
+        with open(beside, "rb+") as file:  # Windows syncs none that was opened to read alone
             os.fsync(file.fileno())
         if previous is not None and path.exists():
             os.replace(path, previous)

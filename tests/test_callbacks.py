@@ -1,4 +1,5 @@
 import csv
+import importlib
 import os
 import time
 
@@ -532,3 +533,16 @@ def test_confusion_counts_and_ranks_what_the_model_says(tmp_path, monkeypatch):
     assert np.all(np.diff(sure) <= 0)
     wrong = logits.argmax(-1) != LABELS
     assert sure[0] == pytest.approx(chances.max(-1)[wrong].max(), abs=1e-5)
+
+
+def test_throughput_without_what_windows_lacks(tmp_path, monkeypatch):
+    """No module `resource`, no /proc: the memory is left out, the rest is written."""
+    monkeypatch.setitem(sys.modules, "resource", None)  # as if it could not be imported
+    shown = importlib.reload(importlib.import_module("callbacks.throughput"))
+    there = os.path.exists
+    monkeypatch.setattr("pathlib.Path.exists", lambda p: "proc" not in p.parts and there(p))
+    written = shown.Throughput(tmp_path, 8)
+    written.set_model(tiny_mixer())
+    written.on_epoch_begin(0)
+    written.on_epoch_end(0)
+    assert set(events(tmp_path)) == {"learning_rate"}

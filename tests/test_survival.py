@@ -2,12 +2,14 @@
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -435,3 +437,19 @@ def test_any_damage_of_a_state_is_one_line(good_state, model, place, byte, drop)
         assert_filled(model, -1)
     else:
         assert_filled(model, 1)
+
+
+def test_what_is_synced_can_be_written(tmp_path, monkeypatch):
+    """Windows refuses to sync a file that was opened to read alone."""
+    synced = []
+
+    def like_windows(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            synced.append(handle)
+
+    monkeypatch.setattr(os, "fsync", like_windows)
+    files.write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+    assert len(synced) == 1
