@@ -5,6 +5,8 @@ on JAX and on Keras 2.15. Source of both blocks: Tolstikhin et al., "MLP-Mixer:
 An all-MLP Architecture for Vision", 2021 (arXiv 2105.01601), section 2, eq. 1.
 """
 
+import numbers
+
 import keras
 from keras import layers
 
@@ -33,7 +35,7 @@ class MlpBlock(layers.Layer):
 
     def __init__(self, mlp_dim, activation="gelu_tanh", dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        if int(mlp_dim) != mlp_dim or mlp_dim < 1:
+        if not isinstance(mlp_dim, numbers.Real) or mlp_dim % 1 or mlp_dim < 1:
             raise ValueError(f"mlp_dim is {mlp_dim!r}; give a whole number of at least 1.")
         self.mlp_dim = int(mlp_dim)
         self.activation = activation

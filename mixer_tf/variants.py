@@ -32,22 +32,7 @@ class MixerConfig:
     token_dropout: float = 0.0  # rate on the tokens that the pre-logits are the mean of
 
     def __post_init__(self):
-        if isinstance(self.patch_size, int):
-            object.__setattr__(self, "patch_size", (self.patch_size, self.patch_size))
-        object.__setattr__(self, "patch_size", tuple(self.patch_size))
-        if len(self.patch_size) != 2:
-            raise ValueError(f"patch_size is {self.patch_size}; give (height, width) in pixels.")
-        whole = {
-            "num_blocks": self.num_blocks,
-            "hidden_dim": self.hidden_dim,
-            "tokens_mlp_dim": self.tokens_mlp_dim,
-            "channels_mlp_dim": self.channels_mlp_dim,
-            "patch_size[0]": self.patch_size[0],
-            "patch_size[-1]": self.patch_size[-1],
-        }
-        for name, value in whole.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
+        _check_sizes(self, "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
         for name in _RATES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")
@@ -82,18 +67,44 @@ class MixerConfig:
         return stem + self.num_blocks * block + norms + head
 
 
+FAMILIES = ("gmixer", "resmlp", "gmlp")
+
+
 @dataclasses.dataclass(frozen=True)
 class RelativeConfig:
-    """A network of the Mixer's kin; what its papers fix is in `relatives.py`."""
+    """A network of the Mixer's kin; what its papers fix is in `relatives.py`.
 
-    family: str  # gmixer, resmlp or gmlp
+    Raises:
+        ValueError: a value is outside its range; the message names it.
+    """
+
+    family: str  # one of `FAMILIES`
     num_blocks: int
     hidden_dim: int  # C, channels of each token
     patch_size: tuple[int, int] = (16, 16)  # height and width of a patch in pixels
 
+    def __post_init__(self):
+        if self.family not in FAMILIES:
+            raise ValueError(f"family is {self.family!r}; give one of {', '.join(FAMILIES)}.")
+        _check_sizes(self, "num_blocks", "hidden_dim")
+
     def token_grid(self, input_shape):
         """See the function `token_grid`."""
         return token_grid(input_shape, self.patch_size)
+
+
+def _check_sizes(config, *names):
+    """Make a config's `patch_size` a pair; refuse sizes that are no whole numbers above 0."""
+    if isinstance(config.patch_size, int):
+        object.__setattr__(config, "patch_size", (config.patch_size, config.patch_size))
+    object.__setattr__(config, "patch_size", tuple(config.patch_size))
+    if len(config.patch_size) != 2:
+        raise ValueError(f"patch_size is {config.patch_size}; give (height, width) in pixels.")
+    height, width = config.patch_size
+    whole = {name: getattr(config, name) for name in names}
+    for name, value in {**whole, "patch_size[0]": height, "patch_size[-1]": width}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
 
 
 def token_grid(input_shape, patch_size):

@@ -131,3 +131,10 @@ def test_errors_say_what_is_wrong():
         MlpBlock(0)
     with pytest.raises(ValueError, match="fixed number of tokens"):
         MixerBlock(4, 4).build((None, None, 8))
+
+
+@pytest.mark.parametrize("wrong", [None, "8", 8.5, -1, float("nan"), float("inf"), [8]])
+def test_hidden_units_that_are_no_whole_number(wrong):
+    with pytest.raises(ValueError, match=r"mlp_dim is .*; give a whole number of at least 1"):
+        MlpBlock(wrong)
+    assert MlpBlock(np.int64(8)).mlp_dim == MlpBlock(8.0).mlp_dim == 8

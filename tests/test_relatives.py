@@ -8,7 +8,7 @@ import timm_reference
 import mixer_tf
 from mixer_tf.relatives import Affine, build_relative
 from mixer_tf.timm_relatives import load_timm_relative
-from mixer_tf.variants import RELATIVES, RelativeConfig
+from mixer_tf.variants import RELATIVES, MixerConfig, RelativeConfig
 
 SMALL = {name: RelativeConfig(name, 2, 12, (4, 4)) for name in ("gmixer", "resmlp", "gmlp")}
 
@@ -96,3 +96,27 @@ def test_affine():
 def test_a_picture_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="30x32 is no whole number of 4x4 patches"):
         mixer_tf.build(SMALL["gmlp"], (30, 32, 3), 2)
+
+
+def test_a_config_is_checked_as_a_mixers():
+    """With the same words: `MixerConfig` is tested for what it accepts."""
+    config = RelativeConfig("gmlp", 2, 12, 4)
+    assert config == SMALL["gmlp"]
+    assert mixer_tf.build(config, (8, 8, 3), 2).output_shape == (None, 2)
+    good = {"num_blocks": 1, "hidden_dim": 8, "patch_size": (4, 4)}
+    other = {"tokens_mlp_dim": 8, "channels_mlp_dim": 8}
+    for change in (
+        {"num_blocks": 0},
+        {"hidden_dim": 8.5},
+        {"patch_size": (4, 4, 4)},
+        {"patch_size": 0},
+        {"patch_size": (4, "4")},
+    ):
+        messages = []
+        for kind, more in ((RelativeConfig, {"family": "gmlp"}), (MixerConfig, other)):
+            with pytest.raises(ValueError, match="give ") as caught:
+                kind(**{**good, **more, **change})
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+    with pytest.raises(ValueError, match="family is 'vit'; give one of gmixer, resmlp, gmlp"):
+        RelativeConfig("vit", 2, 12)
