@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains over several hosts under Slurm: sbatch --nodes=4 cluster/slurm.sh
+# Trains over several hosts under Slurm: DATA=/shared/pictures sbatch --nodes=4 cluster/slurm.sh
 # RUN and the data must lie on a disk that all hosts see.
 #SBATCH --job-name=mixer
 #SBATCH --ntasks-per-node=1
@@ -7,6 +7,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --requeue
 set -euo pipefail
+export DATA=${DATA:?is not set; give the pictures to train on, DATA=/shared/pictures}
 export RUN=${RUN:-runs/b16} PORT=${PORT:-2222} MIXER_TF_WAIT=${MIXER_TF_WAIT:-300}
 export HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd,)
 

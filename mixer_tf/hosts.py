@@ -158,7 +158,8 @@ def losing_workers():
     try:
         yield
     except Exception as error:
-        if join() is None or not _is_loss(error):
+        # In this order: what `join` itself raised must not make it wait for the others again.
+        if not _is_loss(error) or join() is None:
             raise
         raise WorkerLost(
             "another worker has ended or cannot be reached; start all of them again with --resume"

@@ -224,3 +224,17 @@ def test_ready_files_set_what_is_read(tmp_path, launchers, monkeypatch):
         run.mkdir()
         (run / "config.json").write_text("{}")
         assert "--resume" in told_by_stub(tmp_path, script, **variables)[1]
+
+
+def test_slurm_without_data_ends_before_a_host_is_asked(tmp_path):
+    for name in ("scontrol", "srun"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "n[0-3]"}
+    script = ["bash", ROOT / "cluster" / "slurm.sh"]
+    done = subprocess.run(script, env=variables, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "DATA: is not set; give the pictures to train on" in done.stderr
+    assert not (tmp_path / "called").exists()
+    assert subprocess.run(script, env={**variables, "DATA": "pets.zip"}).returncode == 0
+    assert (tmp_path / "called").exists()

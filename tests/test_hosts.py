@@ -12,7 +12,7 @@ import pytest
 from helpers import SLOW_CODE_SOON, events, free_ports, snapshots
 from host_worker import MODEL, prepared, shown
 
-from mixer_tf import Run
+from mixer_tf import Run, hosts
 from mixer_tf.train import resume, train
 
 HERE = pathlib.Path(__file__).parent
@@ -149,3 +149,16 @@ def test_jax_devices_and_processes_train_as_one(tmp_path):
     assert first["checksums"] == second["checksums"]
     assert_shown(tmp_path / "run", tmp_path / "1")
     assert "batch_size is 48 on worker 1 and 24 on worker 0" in second["disagreement"]
+
+
+def test_a_meeting_that_fails_is_waited_for_once(monkeypatch):
+    waited = []
+
+    def join():
+        waited.append(1)
+        raise ValueError("worker 1 did not come")
+
+    monkeypatch.setattr(hosts, "join", join)
+    with pytest.raises(ValueError, match="worker 1 did not come"), hosts.losing_workers():
+        hosts.join()
+    assert len(waited) == 1
