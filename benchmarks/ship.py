@@ -6,16 +6,20 @@ The card is made from what the run wrote; nothing in it is typed by hand but the
 """
 
 import argparse
+import hashlib
 import pathlib
 import sys
+
+import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from results import minutes
 
-from mixer_tf import shipped
+from mixer_tf import files, shipped, zoo
 from mixer_tf.runs import Run
 
+SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 CARD = """# {model}, trained on {data}
 
 - **Model:** {model}, {parameters:,} weights, pictures {size}, {classes} classes
@@ -40,7 +44,7 @@ def main():
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     config, result = run.config(), run.result()
-    folder = shipped.ship(run, arguments.data)
+    folder = ship(run, arguments.data)
     sums = (folder / shipped.SUMS).read_text().splitlines()
     card = CARD.format(
         model=config.model_name,
@@ -63,6 +67,55 @@ def main():
     )
     (folder / "README.md").write_text(card)
     print(folder)
+
+
+def ship(run, data):
+    """Put what others need of an ended run into `weights/`.
+
+    Args:
+        run: a `Run` that has ended.
+        data: short name of what it was trained on.
+
+    Returns:
+        The folder. Its model card is left to write.
+
+    Raises:
+        ValueError: the run has not ended, or was trained on something else.
+    """
+    run.result()  # or says that it has not ended
+    if run.config().model_name not in zoo.MODELS:
+        raise ValueError(
+            f"{run.folder} is of a model without a name; weights are asked for by one."
+        )
+    trained_on = pathlib.Path(run.config().data).stem
+    if trained_on != data:
+        raise ValueError(f"{run.folder} was trained on {trained_on}; it cannot go as {data!r}.")
+    folder = shipped.FOLDER / f"{run.config().model_name}-{data}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [run.config_file, run.best_file, run.history_file, run.result_file]
+    for file in kept:
+        with files.replacing(folder / file.name) as beside:
+            beside.write_bytes(file.read_bytes())
+    if run.filters_file.exists():
+        kept.append(run.filters_file)
+        ship_filters(run.filters_file, folder / run.filters_file.name)
+    sums = [
+        f"{hashlib.sha256((folder / file.name).read_bytes()).hexdigest()}  {file.name}"
+        for file in kept
+    ]
+    with files.replacing(folder / shipped.SUMS) as beside:
+        beside.write_text("\n".join(sums) + "\n")
+    return folder
+
+
+def ship_filters(source, target):
+    """Some of the snapshots that `callbacks.PatchProjections` wrote, evenly over the epochs."""
+    with np.load(source, allow_pickle=False) as file:
+        order, epochs, kernels = file["order"], file["epochs"], file["kernels"]
+    wanted = np.linspace(0, epochs[-1], min(SNAPSHOTS, len(epochs)))
+    some = np.unique([np.abs(epochs - epoch).argmin() for epoch in wanted])
+    with files.replacing(target) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, order=order, epochs=epochs[some], kernels=kernels[some])
 
 
 def said(recipe):

@@ -7,16 +7,13 @@ resuming needs: `evaluate`, `predict`, `visualize` and `export` take it as they 
 import hashlib
 import pathlib
 
-import numpy as np
-
-from mixer_tf import files, zoo
+from mixer_tf import zoo
 from mixer_tf.runs import Run
 
 _HERE = pathlib.Path(__file__).parent
 # In a checkout at its top; installed, within the package.
 FOLDER = (_HERE if (_HERE / "weights").is_dir() else _HERE.parent) / "weights"
 SUMS = "SHA256SUMS"
-_SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 
 
 def names():
@@ -101,52 +98,3 @@ def check(folder):
                 f"{file} is not the file that was shipped; fetch it again from where the suite "
                 "came from."
             )
-
-
-def ship(run, data):
-    """Put what others need of an ended run into `weights/`.
-
-    Args:
-        run: a `Run` that has ended.
-        data: short name of what it was trained on.
-
-    Returns:
-        The folder. Its model card is left to write: `benchmarks/ship.py` does.
-
-    Raises:
-        ValueError: the run has not ended, or was trained on something else.
-    """
-    run.result()  # or says that it has not ended
-    if run.config().model_name not in zoo.MODELS:
-        raise ValueError(
-            f"{run.folder} is of a model without a name; weights are asked for by one."
-        )
-    trained_on = pathlib.Path(run.config().data).stem
-    if trained_on != data:
-        raise ValueError(f"{run.folder} was trained on {trained_on}; it cannot go as {data!r}.")
-    folder = FOLDER / f"{run.config().model_name}-{data}"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = [run.config_file, run.best_file, run.history_file, run.result_file]
-    for file in kept:
-        with files.replacing(folder / file.name) as beside:
-            beside.write_bytes(file.read_bytes())
-    if run.filters_file.exists():
-        kept.append(run.filters_file)
-        _ship_filters(run.filters_file, folder / run.filters_file.name)
-    sums = [
-        f"{hashlib.sha256((folder / file.name).read_bytes()).hexdigest()}  {file.name}"
-        for file in kept
-    ]
-    with files.replacing(folder / SUMS) as beside:
-        beside.write_text("\n".join(sums) + "\n")
-    return folder
-
-
-def _ship_filters(source, target):
-    """Some of the snapshots that `callbacks.PatchProjections` wrote, evenly over the epochs."""
-    with np.load(source, allow_pickle=False) as file:
-        order, epochs, kernels = file["order"], file["epochs"], file["kernels"]
-    wanted = np.linspace(0, epochs[-1], min(_SNAPSHOTS, len(epochs)))
-    some = np.unique([np.abs(epochs - epoch).argmin() for epoch in wanted])
-    with files.replacing(target) as beside, open(beside, "wb") as file:
-        np.savez_compressed(file, order=order, epochs=epochs[some], kernels=kernels[some])

@@ -21,6 +21,13 @@ from mixer_tf.train import train
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+def ship_script():
+    """The script by which a run comes into `weights/`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("ship")
+
+
 @pytest.fixture(scope="module")
 def once(tmp_path_factory, digits):
     """A short run and what was shipped of it: `(run, its weights folder)`."""
@@ -39,7 +46,7 @@ def once(tmp_path_factory, digits):
         kernels = np.broadcast_to(epochs[:, None, None, None, None], (len(epochs), 9, 9, 1, 128))
         snapshots = {"order": np.arange(128), "epochs": epochs, "kernels": kernels}
         np.savez(folder / "run" / "patch_projections.npz", **snapshots)
-        shipped.ship(Run.open(folder / "run"), "digits")
+        ship_script().ship(Run.open(folder / "run"), "digits")
     return Run.open(folder / "run"), folder / "weights"
 
 
@@ -79,13 +86,13 @@ def test_what_does_not_fit_is_said(kept, tmp_path):
     with pytest.raises(ValueError, match="There is no model 'mixer_cifar_3'"):
         mixer_tf.build("mixer_cifar_3", weights="digits")
     with pytest.raises(ValueError, match="trained on digits; it cannot go as 'cifar10'"):
-        shipped.ship(kept, "cifar10")
+        ship_script().ship(kept, "cifar10")
     config = mixer_tf.MixerConfig(1, 8, 8, 8, 9)
     about = dataclasses.replace(kept.config(), model=config)
     nameless = Run.create(tmp_path / "nameless", about)
     nameless.result_file.write_bytes(kept.result_file.read_bytes())
     with pytest.raises(ValueError, match="a model without a name"):
-        shipped.ship(nameless, "digits")
+        ship_script().ship(nameless, "digits")
     with pytest.raises(ValueError, match="not for .32, 32, 3."):
         mixer_tf.build("mixer_cifar_2", (32, 32, 3), weights="digits")
     file = shipped.FOLDER / "mixer_cifar_2-digits" / "model.weights.h5"
@@ -122,11 +129,9 @@ def test_the_bundled_network_is_what_numpy_makes_of_its_weights(tmp_path):
 
 
 def test_the_card_is_made_of_what_the_run_wrote(kept, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    ship = importlib.import_module("ship")
     shutil.rmtree(shipped.FOLDER)
     monkeypatch.setattr("sys.argv", ["ship", str(kept.folder), "digits", "--note", "enlarged"])
-    ship.main()
+    ship_script().main()
     card = (shipped.FOLDER / "mixer_cifar_2-digits" / "README.md").read_text()
     result = kept.result()
     assert f"- **Test accuracy:** {100 * result['test_accuracy']:.2f} ± " in card
