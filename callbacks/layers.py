@@ -30,6 +30,11 @@ def find_layer(model, path):
     return found
 
 
+def number(value):
+    """A variable or tensor of one number as Python's; mirrored ones know `numpy()` alone."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value).item()
+
+
 def _search(model, name):
     for layer in model.layers:
         if layer.name == name:

@@ -43,7 +43,7 @@ class PatchProjections(keras.callbacks.Callback):
         kernel = layers.filters(self.model, self.layer)
         writer.check_folder(self.log_dir)
         # A training that goes on has its filters from before the first step in the file.
-        begins = self.model.optimizer is None or int(self.model.optimizer.iterations) == 0
+        begins = self.model.optimizer is None or not layers.number(self.model.optimizer.iterations)
         if begins or not len(_load(pathlib.Path(self.log_dir, FILE), kernel.shape)[1]):
             self._snapshot(kernel, 0)
 

@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 
-from callbacks import writer
+from callbacks import layers, writer
 
 
 class Throughput(keras.callbacks.Callback):
@@ -69,8 +69,7 @@ def _learning_rate(optimizer):
     rate = getattr(optimizer, "learning_rate", None)
     if callable(rate) and not hasattr(rate, "shape"):  # a schedule
         rate = rate(optimizer.iterations)
-    rate = rate.numpy() if hasattr(rate, "numpy") else rate  # mirrored ones know no other way
-    return None if rate is None else float(np.asarray(rate))
+    return None if rate is None else float(layers.number(rate))
 
 
 def _process_bytes():
