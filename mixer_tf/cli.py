@@ -169,7 +169,7 @@ def predict(run, pictures, top, as_json):
 @commands.command()
 @click.argument("source", type=click.Path(path_type=pathlib.Path))
 @click.argument("target", type=click.Path(path_type=pathlib.Path))
-@click.option("--model", help="A Mixer's name from `models`; a run knows its own.")
+@click.option("--model", help="Its name from `models`; a run knows its own.")
 @click.option("--classes", type=click.IntRange(0), help="Of a .weights.h5; by default published.")
 @click.option("--image-size", type=click.IntRange(1), help="By default the published one.")
 def convert(source, target, model, classes, image_size):

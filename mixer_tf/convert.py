@@ -6,20 +6,21 @@ import pathlib
 from mixer_tf import h5, npz, zoo
 from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
+from mixer_tf.timm_relatives import RelativeFile, fill_relative
 from mixer_tf.timm_weights import TimmFile
-from mixer_tf.variants import VARIANTS
+from mixer_tf.variants import RELATIVES, VARIANTS
 
 _MOST_CLASSES = 100_000  # ImageNet-21k has 21,843; a model is built before the weights are read
 
 
 def convert(source, target, model=None, num_classes=None, image_size=None):
-    """Convert the weights of a Mixer.
+    """Convert the weights of a Mixer, or timm's of one of its relatives.
 
     Args:
         source: a Google `.npz`, a timm `.safetensors`, a Keras `.weights.h5`, or
             the folder of a run.
         target: an `.npz` or `.weights.h5` to write; an existing one is replaced.
-        model: name of the Mixer in `MODELS`; a run knows its own.
+        model: name of the Mixer or relative in `MODELS`; a run knows its own.
         num_classes: width of the head in a `.weights.h5`; the model's published
             one if left out. The other files tell it themselves.
         image_size: height and width in pixels that the weights are for, where it
@@ -41,8 +42,13 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     else:
         if model is None:
             raise ValueError(f"{source} does not say of which Mixer it is; give --model.")
-        if model not in VARIANTS:
-            raise ValueError(zoo.unknown("Mixer", model, VARIANTS))
+        if model not in VARIANTS | RELATIVES:
+            raise ValueError(zoo.unknown("Mixer", model, VARIANTS | RELATIVES))
+        if model in RELATIVES and ".npz" in (source.suffix, target.suffix):
+            raise ValueError(
+                f"Google's .npz holds Mixers alone, not {model}; give a .safetensors and a "
+                ".weights.h5."
+            )
         built = _read(source, model, num_classes, image_size)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".npz":
@@ -66,15 +72,18 @@ def _read(source, model, num_classes, image_size):
                 "give --classes and --image-size."
             ) from error
         return built
-    kinds = {".npz": npz.NpzFile, ".safetensors": TimmFile}
-    if source.suffix not in kinds:
+    readers = {".npz": (npz.NpzFile, fill), ".safetensors": (TimmFile, fill)}
+    if model in RELATIVES:
+        readers = {".safetensors": (RelativeFile, fill_relative)}
+    if source.suffix not in readers:
         raise ValueError(
             f"{source} is no file to read; give an .npz, a .safetensors, a .weights.h5 or a run."
         )
-    with kinds[source.suffix](source) as weights:
+    open_file, give = readers[source.suffix]
+    with open_file(source) as weights:
         classes = math.prod(weights.shapes.get("head/bias", (0,)))
         if classes > _MOST_CLASSES:
             raise ValueError(f"{source} has a head of {classes:,} classes, which nothing real has.")
         stem = weights.shapes.get("stem/kernel", ())
         channels = stem[2] if len(stem) == 4 else channels
-        return fill(zoo.build(model, (height, width, channels), classes), weights)
+        return give(zoo.build(model, (height, width, channels), classes), weights)

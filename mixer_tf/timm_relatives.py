@@ -34,22 +34,28 @@ _PARTS = {
 }
 
 
-def load_timm_relative(model, path, head="load"):
-    """Load timm's state dict of a gMixer, ResMLP or gMLP.
+class RelativeFile(TimmFile):
+    """timm's `.safetensors` of a gMixer, ResMLP or gMLP; errors as for `TimmFile`."""
+
+    def __init__(self, path):
+        super().__init__(path, rename=lambda name: name.replace(".", "/"))
+
+
+def fill_relative(model, source, head="load"):
+    """Give a relative the weights of a `RelativeFile`.
 
     Args:
         model: what `build_relative` made, for the picture size of the file.
-        path: of the `.safetensors`.
+        source: an open `RelativeFile`.
         head: as for `load_npz`.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: as for `load_timm`.
+        ValueError: as for `load_npz`.
     """
-    with TimmFile(path, rename=lambda name: name.replace(".", "/")) as source:
-        return fill(model, source, head, _table(model))
+    return fill(model, source, head, _table(model))
 
 
 def _table(model):

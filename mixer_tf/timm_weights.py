@@ -11,7 +11,6 @@ import re
 
 import numpy as np
 
-from mixer_tf.checkpoints import fill
 from mixer_tf.npz import finite
 
 _PARTS = {
@@ -28,24 +27,6 @@ _WHOLE = {
     "norm": "pre_head_layer_norm",
     "head": "head",
 }
-
-
-def load_timm(model, path, head="load"):
-    """Load a timm Mixer's state dict into a Mixer.
-
-    Args:
-        model: a Mixer of this suite, built for the picture size of the file.
-        path: of the `.safetensors`.
-        head: as for `load_npz`.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: as for `load_npz`; also where safetensors is not installed.
-    """
-    with TimmFile(path) as source:
-        return fill(model, source, head)
 
 
 def google_name(name):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import pathlib
 
@@ -9,10 +8,11 @@ import timm_reference
 
 import mixer_tf
 from mixer_tf import cli
+from mixer_tf.checkpoints import fill
 from mixer_tf.convert import convert
 from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
-from mixer_tf.timm_weights import load_timm
+from mixer_tf.timm_weights import TimmFile
 
 HERE = pathlib.Path(__file__).parent
 
@@ -55,6 +55,8 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         "no Mixer 'resnet20'": ["w.npz", "o.npz", "--model", "resnet20"],
         "name ending in": ["w.npz", "o.keras", *known],
         "no file to read": ["w.bin", "o.npz", *known],
+        "Mixers alone, not gmlp_s16": ["w.npz", "o.weights.h5", "--model", "gmlp_s16"],
+        "Mixers alone, not resmlp_12": ["w.safetensors", "o.npz", "--model", "resmlp_12"],
         "There is no file": ["no.weights.h5", "o.npz", *known],
         "200,000 classes": ["wide.npz", "o.npz", *known],
         "does not fit": ["w.npz", "o.npz", *known],
@@ -69,9 +71,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nano.weights.h5", "w.npz", "wide.npz"]
 
 
-SIZES = {"blocks": 2, "channels": 24, "patch": 8, "size": 32, "classes": 7}
 CONFIG = mixer_tf.MixerConfig(2, 24, 12, 96, (8, 8), activation="gelu")
-NORMED = dataclasses.replace(CONFIG, stem_norm=True)
 
 
 def timm_state(seed=0):
@@ -89,11 +89,16 @@ def timm_state(seed=0):
     return {name: draws.normal(0, 0.3, shape).astype("float32") for name, shape in shapes.items()}
 
 
+def load(model, path):
+    with TimmFile(path) as source:
+        return fill(model, source)
+
+
 def test_timm_names_and_layout(tmp_path):
     save_file = pytest.importorskip("safetensors.numpy").save_file
     state = timm_state()
     save_file(state, tmp_path / "w.safetensors")
-    model = load_timm(mixer_tf.build(CONFIG, (32, 32, 3), 7), tmp_path / "w.safetensors")
+    model = load(mixer_tf.build(CONFIG, (32, 32, 3), 7), tmp_path / "w.safetensors")
     block = model.get_layer("block_1")
     assert np.array_equal(
         np.asarray(model.get_layer("stem").kernel),
@@ -109,15 +114,15 @@ def test_timm_names_and_layout(tmp_path):
     with pytest.raises(
         ValueError, match=r"missing 1: pre_head_layer_norm/bias; unknown 1: 'extra'"
     ):
-        load_timm(model, tmp_path / "x.safetensors")
+        load(model, tmp_path / "x.safetensors")
     state = timm_state()
     state["head.bias"][0] = np.nan
     save_file(state, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="NaN"):
-        load_timm(model, tmp_path / "x.safetensors")
+        load(model, tmp_path / "x.safetensors")
     save_file({**timm_state(), "head.bias": np.zeros(7, "int32")}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="int32"):
-        load_timm(model, tmp_path / "x.safetensors")
+        load(model, tmp_path / "x.safetensors")
 
 
 def test_hostile_safetensors(tmp_path):
@@ -130,15 +135,18 @@ def test_hostile_safetensors(tmp_path):
     for content in (b"", b"x" * 100, len(header).to_bytes(8, "little") + header, b"\xff" * 8):
         (tmp_path / "w.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match="no readable .safetensors") as caught:
-            load_timm(model, tmp_path / "w.safetensors")
+            load(model, tmp_path / "w.safetensors")
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("config", "more"), [(CONFIG, ""), (NORMED, ", stem_norm=True")])
-def test_logits_equal_timms(config, more, tmp_path):
+@pytest.mark.parametrize("name", ["mixer", "mixer_stem_norm"])
+def test_logits_equal_timms(name, tmp_path):
+    """Small networks that timm made, see `timm_reference`."""
     pytest.importorskip("safetensors")
-    made = f"MlpMixer(7, 32, patch_size=8, num_blocks=2, embed_dim=24, mlp_ratio=(0.5, 4.0){more})"
-    expected = timm_reference.run(made, tmp_path)
-    model = load_timm(mixer_tf.build(config, (32, 32, 3), 7), tmp_path / "w.safetensors")
-    difference = np.abs(np.asarray(model(expected["images"])) - expected["logits"]).max()
-    assert difference < 1e-4
+    expected = timm_reference.read(timm_reference.FOLDER / f"{name}.npz", tmp_path)
+    stem_norm = name.endswith("norm")
+    config = mixer_tf.MixerConfig(2, 16, 8, 64, (4, 4), activation="gelu", stem_norm=stem_norm)
+    model = load(mixer_tf.build(config, (16, 16, 3), 7), tmp_path / "w.safetensors")
+    assert model.count_params() == expected["weights"]
+    assert np.abs(expected["logits"]).max() > 0.5
+    assert np.abs(np.asarray(model(expected["images"])) - expected["logits"]).max() < 1e-4

@@ -1,6 +1,8 @@
-"""timm's logits, computed in a process of its own: MIXER_TF_TORCH_PYTHON names a Python with it.
+"""timm's weights and logits, computed in a process of its own, with PyTorch.
 
-python tests/timm_reference.py gmixer_24 resmlp_12 gmlp_s16    how far the whole networks differ
+python tests/timm_reference.py keep                     make data/timm/ again, which the tests read
+python tests/timm_reference.py gmixer_24 resmlp_12 ...  how far whole networks differ
+MIXER_TF_TORCH_PYTHON names a Python that has timm, where this one does not.
 """
 
 import os
@@ -10,7 +12,6 @@ import sys
 import tempfile
 
 import numpy as np
-import pytest
 
 PYTHON = os.environ.get("MIXER_TF_TORCH_PYTHON", sys.executable)
 PROGRAM = """
@@ -40,16 +41,13 @@ except ImportError:  # timm imports it for its data sets alone
     sys.meta_path.append(Finder())
 try:
     import timm, torch
-    from timm.models.mlp_mixer import MlpMixer
-    from safetensors.torch import save_file
 except ImportError as error:
-    sys.exit(f"SKIP {error}")
+    sys.exit(f"{error}; MIXER_TF_TORCH_PYTHON names a Python that has it")
+from timm.models import mlp_mixer as mixers
 import numpy as np
-made, blocks, folder = sys.argv[1:]
+made, path = sys.argv[1:]
 torch.manual_seed(0)
 model = eval(made).eval()
-if int(blocks):
-    model.blocks = model.blocks[: int(blocks)]
 size = model.stem.img_size
 with torch.no_grad():
     for value in model.parameters():
@@ -57,40 +55,58 @@ with torch.no_grad():
         value.add_(spread * torch.randn_like(value))
     images = np.random.default_rng(1).uniform(0, 255, (3, *size, 3)).astype("float32")
     logits = model(torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2).float())
-save_file(model.state_dict(), folder + "/w.safetensors")
-weights = sum(value.numel() for value in model.parameters())
-np.savez(folder + "/expected.npz", images=images, logits=logits.numpy(), weights=weights)
+state = {f"state/{name}": value.numpy() for name, value in model.state_dict().items()}
+np.savez_compressed(path, images=images, logits=logits.numpy(), **state)
 """
 
+_SMALL = "img_size=16, patch_size=4, num_blocks=2, embed_dim=16, num_classes=7"
+# What timm's entry points of these names say, made small.
+KEPT = {
+    "mixer": f"mixers.MlpMixer({_SMALL}, mlp_ratio=(0.5, 4.0))",
+    "mixer_stem_norm": f"mixers.MlpMixer({_SMALL}, mlp_ratio=(0.5, 4.0), stem_norm=True)",
+    "gmixer": f"mixers.MlpMixer({_SMALL}, mlp_ratio=(1.0, 4.0), mlp_layer=mixers.GluMlp,"
+    " act_layer=torch.nn.SiLU)",
+    "resmlp": f"mixers.MlpMixer({_SMALL}, mlp_ratio=4, block_layer=mixers.ResBlock,"
+    " norm_layer=mixers.Affine)",
+    "gmlp": f"mixers.MlpMixer({_SMALL}, mlp_ratio=6, block_layer=mixers.SpatialGatingBlock,"
+    " mlp_layer=mixers.GatedMlp)",
+}
+FOLDER = pathlib.Path(__file__).parent / "data" / "timm"
 
-def run(made, folder, blocks=0):
-    """Let timm make a model with random weights, all of them changed.
+
+def make(made, path):
+    """Let timm make a model with random weights, all of them changed, and keep what it answers.
 
     Args:
         made: the expression that makes it.
-        folder: where its state dict goes, `w.safetensors`.
-        blocks: how many of its blocks are kept; 0 for all.
-
-    Returns:
-        A dict: `images` `[3, H, W, 3]` in [0, 255], `logits`, `weights` (their number).
+        path: of the `.npz`: `images` `[3, H, W, 3]` in [0, 255], `logits`, `state/*`.
     """
-    command = [PYTHON, "-c", PROGRAM, made, str(blocks), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and "SKIP" in done.stderr:
-        pytest.skip(f"needs torch and timm ({done.stderr.strip()[-80:]})")
-    assert done.returncode == 0, done.stderr[-1500:]
-    with np.load(pathlib.Path(folder) / "expected.npz") as expected:
-        return dict(expected)
+    done = subprocess.run([PYTHON, "-c", PROGRAM, made, str(path)], stderr=subprocess.PIPE)
+    if done.returncode:
+        sys.exit(done.stderr.decode()[-1500:])
+
+
+def read(path, folder):
+    """What `make` kept, as `{"images", "logits", "weights"}`; the state in `w.safetensors`."""
+    from safetensors.numpy import save_file
+
+    with np.load(path) as kept:
+        state = {name.split("/")[1]: kept[name] for name in kept if name.startswith("state/")}
+        save_file(state, pathlib.Path(folder) / "w.safetensors")
+        weights = sum(value.size for value in state.values())
+        return {"images": kept["images"], "logits": kept["logits"], "weights": weights}
 
 
 def compare(name):
     """Largest difference of the logits of a whole network, and what is compared."""
-    import mixer_tf
-    from mixer_tf.timm_relatives import load_timm_relative
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+    from mixer_tf.convert import convert
 
     with tempfile.TemporaryDirectory() as folder:
-        expected = run(f"timm.create_model('{name}_224')", folder)
-        model = load_timm_relative(mixer_tf.build(name), pathlib.Path(folder) / "w.safetensors")
+        folder = pathlib.Path(folder)
+        make(f"timm.create_model('{name}_224')", folder / "made.npz")
+        expected = read(folder / "made.npz", folder)
+        model = convert(folder / "w.safetensors", folder / "w.weights.h5", name)
     logits = np.asarray(model(expected["images"]))
     difference = np.abs(logits - expected["logits"]).max()
     return (
@@ -100,5 +116,10 @@ def compare(name):
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(compare(name))
+    if sys.argv[1:] == ["keep"]:
+        FOLDER.mkdir(exist_ok=True)
+        for name, made in KEPT.items():
+            make(made, FOLDER / f"{name}.npz")
+    else:
+        for name in sys.argv[1:]:
+            print(compare(name))
