@@ -421,7 +421,8 @@ def test_a_known_checkpoint_of_another_model_is_refused_before_it_is_fetched(mod
 def test_a_runs_own_grid_of_tokens_is_what_its_weights_are_for(tmp_path, size):
     """2x8 tokens are as many as 4x4, and not the same places."""
     classes = ("a", "b", "c")
-    about = RunConfig(CONFIG, (8, 32, 3), classes, "digits", {}, 0, "float32", "")
+    recipe = Recipe().to_dict()
+    about = RunConfig(CONFIG, (8, 32, 3), classes, "digits", recipe, 0, "float32", "")
     run = Run.create(tmp_path / "run", about)
     trained = build(size=(8, 32, 3))
     trained.save_weights(run.best_file)
