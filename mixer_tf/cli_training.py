@@ -17,7 +17,7 @@ class Stopped(click.ClickException):
 @contextlib.contextmanager
 def _resumable(how):
     """Say how to go on where a training is stopped: `how`, flags for the same command."""
-    from mixer_tf.state import Interrupted
+    from mixer_tf.saving import Interrupted
 
     try:
         yield

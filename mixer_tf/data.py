@@ -4,7 +4,6 @@ All pictures are decoded once into uint8 arrays. Nothing here needs Keras,
 except where a data set has to come from `keras.datasets`.
 """
 
-import collections
 import contextlib
 import dataclasses
 import io
@@ -15,11 +14,10 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from mixer_tf import pictures
-from mixer_tf.report import Report, printable
+from mixer_tf import class_folders, pictures
+from mixer_tf.report import Report
 
 NAMES = ("digits", "cifar10", "cifar100")
-_VALIDATION = ("val", "valid", "validation")  # folders beside train/ that are the validation set
 _TEST_SEED = 0  # one test set for all runs: what one was trained on, another may start from
 _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -123,14 +121,19 @@ def _load(source, image_size, report):
         found = [path for path in local if path.exists()]
         if not found:
             return (source, *_keras_datasets(source))
-        return (source, *_class_folders(found[0], image_size, report))
+        return (source, *_folders(found[0], image_size, report))
     path = pathlib.Path(source)
     if not path.exists():
         raise ValueError(
             f"There is no data {source!r}: it is neither a name ({', '.join(NAMES)}) "
             "nor a folder or .zip of class folders."
         )
-    return (path.stem, *_class_folders(path, image_size, report))
+    return (path.stem, *_folders(path, image_size, report))
+
+
+def _folders(path, image_size, report):
+    read, class_names = class_folders.read(path, image_size, report)
+    return {split: Split(*arrays) for split, arrays in read.items()}, class_names
 
 
 def _digits():
@@ -166,101 +169,6 @@ def _keras_datasets(name):
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
     names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
     return {"train": Split(x, labels), "test": Split(x_test, labels_test)}, names
-
-
-def _class_folders(path, image_size, report):
-    """The `Split`s of class folders, of a folder or a zip, and the names of the classes."""
-    files = pictures.find(path, report)
-    # A class may be called train too; a split holds class folders, so its pictures lie deeper.
-    parted = any(parts[0] == "train" and len(parts) > 2 for parts in files)
-    places = {parts: _place(parts) if parted else _class_alone(parts) for parts in files}
-    if parted:
-        _remark_on_folders(files, places, report)
-    files = {parts: file for parts, file in files.items() if places[parts]}
-    images, classes = {}, {}
-    with pictures.open_all(path) as archive:
-        sizes = pictures.sizes(files, archive, report)
-        size = _common_size(path, list(sizes.values()), image_size)
-        for split in dict.fromkeys(places[parts][0] for parts in sizes):
-            part = {parts: files[parts] for parts in sizes if places[parts][0] == split}
-            read, arrays = pictures.pixels(part, size, archive, report)
-            if read:
-                images[split], classes[split] = arrays, [places[parts][1] for parts in read]
-    found = {places[parts][1] for parts in files if places[parts][0] == "train"}
-    class_names = _class_names(path, classes.get("train", []), found, report)
-    if parted and "test" not in images:
-        report.remarks.append("there is no test/<class>/: a tenth of train/ is the test set")
-    number = {name: i for i, name in enumerate(class_names)}
-    for split, names in classes.items():
-        if strangers := sorted(set(names) - set(number)):
-            raise ValueError(
-                f"{path}: {split}/ has classes that train/ lacks: {', '.join(strangers)}."
-            )
-        classes[split] = np.array([number[name] for name in names], "int64")
-    return {split: Split(images[split], classes[split]) for split in images}, class_names
-
-
-def _class_alone(parts):
-    """`(split, class)` of a picture in class folders alone; None beside them: it has no class."""
-    return ("train", parts[0]) if len(parts) > 1 else None
-
-
-def _place(parts):
-    """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
-    split = "validation" if parts[0] in _VALIDATION else parts[0]
-    return (
-        (split, parts[1]) if split in ("train", "validation", "test") and len(parts) > 2 else None
-    )
-
-
-def _remark_on_folders(files, places, report):
-    """Name the folders beside train/ of which nothing is used."""
-    used = {parts[0] for parts in files if places[parts]}
-    for name in sorted({parts[0] for parts in files if len(parts) > 1} - used):
-        report.remarks.append(f"{printable(name)}/ beside train/ holds no pictures that are used")
-
-
-def _common_size(path, sizes, image_size):
-    """`(height, width)` of all pictures where they agree and are no larger, else `image_size`.
-
-    Large ones are shrunk here, with antialiasing, as `predict` shrinks them: a batch is resized
-    without. Small ones take less memory as they are, and augmentation sees their own pixels.
-    """
-    if len(set(sizes)) == 1:
-        (size,) = set(sizes)
-        larger = image_size and (size[0] > image_size[0] or size[1] > image_size[1])
-        return tuple(image_size) if larger else size
-    if image_size is None and sizes:
-        middle = np.median(sizes, axis=0).astype(int)
-        raise ValueError(
-            f"The pictures in {path} have {len(set(sizes))} different sizes (the median is "
-            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64."
-        )
-    return image_size
-
-
-def _class_names(path, classes, found, report):
-    """Names of the classes to train on.
-
-    Args:
-        path: of the source, for the message.
-        classes: that of each training picture.
-        found: those of all files that were found, readable or not.
-        report: a `Report`, which notes classes of one picture or none.
-    """
-    counts = collections.Counter(classes)
-    class_names = sorted(counts)
-    if len(class_names) < 2:
-        left_out = f" {report.summary()}." if report.left_out else ""
-        raise ValueError(
-            f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
-            f"two classes is needed, or train/<class>/ and test/<class>/.{left_out}"
-        )
-    for name in sorted(found - set(class_names)):
-        report.remarks.append(f"class {printable(name)} has no picture that can be read")
-    for name in [name for name in class_names if counts[name] == 1]:
-        report.remarks.append(f"class {printable(name)} has one picture, which is only trained on")
-    return class_names
 
 
 def _hold_out(labels, indices, fraction, seed):

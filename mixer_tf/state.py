@@ -1,26 +1,17 @@
-"""Saving and restoring the whole state of a training, and stopping it in between.
+"""The whole state of a training as a file.
 
 The state is every variable of the model (seeds of dropout with them) and of the
 optimizer (moments, averages, step, loss scale), and the progress made.
 """
 
 import json
-import signal
 import sys
-import threading
 
-import keras
 import numpy as np
 
-from mixer_tf import files, h5, hosts, stack
+from mixer_tf import files, stack
 from mixer_tf.guard import check_finite
 from mixer_tf.npz import NpzFile
-
-_MEANS = ("loss", "accuracy")  # that Keras takes over the training steps of an epoch
-
-
-class Interrupted(KeyboardInterrupt):
-    """Raised out of `fit` after a Ctrl-C, when the state has been saved."""
 
 
 def save_state(path, model, progress, previous=None):
@@ -107,132 +98,3 @@ def load_newest(run, model):
 
 def _variables(model):
     return [*model.variables, *stack.optimizer_variables(model.optimizer)]
-
-
-class SaveState(keras.callbacks.Callback):
-    """Saves the state after each epoch, every so many steps, and on Ctrl-C after the running step.
-
-    Args:
-        run: a `Run`.
-        steps_per_epoch: batches in one pass over the pictures.
-        history: rows of the epochs before, extended as epochs end.
-        seconds: callable, seconds trained so far over all parts of the run.
-        first_step: step the run goes on from.
-        every: steps from one saving to the next; 0 for epochs alone.
-        earlier: what the state said of an epoch that was left in its middle.
-    """
-
-    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0, every=0, earlier=None):
-        super().__init__()
-        self.run = run
-        self.steps_per_epoch = steps_per_epoch
-        self.history = history
-        self.seconds = seconds
-        self.step = first_step
-        self.every = every
-        self.asked = False
-        self._before = None
-        self._earlier = earlier or {"steps": 0, "means": {}}
-        self._now = self._earlier
-
-    def on_train_begin(self, logs=None):
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
-
-    def _on_signal(self, number, frame):
-        if self.asked:  # the second Ctrl-C does not wait for the step
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def restore_signal(self):
-        """Give Ctrl-C back to whom it belonged."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.step % self.steps_per_epoch == 0:
-            return  # at the end of an epoch its validation and its row come first
-        self._now = self._together(batch + 1, logs)
-        if self.asked or (self.every and self.step % self.every == 0):
-            self.save()
-        if self.asked:
-            raise Interrupted
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {k: float(v) for k, v in (logs or {}).items()}
-        row |= self._together(self.steps_per_epoch - self._earlier["steps"], row)["means"]
-        self._earlier = self._now = {"steps": 0, "means": {}}
-        self.history.append({"epoch": epoch, **row})
-        self.run.write_history(self.history)
-        self.save()
-
-    def _together(self, steps, logs):
-        """The means so far over an epoch whose first steps another process may have done."""
-        before = self._earlier["steps"]
-        means = {name: float(logs[name]) for name in _MEANS if name in (logs or {})}
-        for name in means.keys() & self._earlier["means"].keys():
-            sums = before * self._earlier["means"][name] + steps * means[name]
-            means[name] = sums / (before + steps)
-        return {"steps": before + steps, "means": means}
-
-    def save(self):
-        """Write the state now."""
-        self.run.ensure()
-        progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
-        progress["epoch"] = self._now
-        save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
-
-
-class StopAfterEpoch(keras.callbacks.Callback):
-    """Ends a training that Ctrl-C stops at the end of an epoch.
-
-    In the list it stands last: the epoch is saved and will not come again, so
-    that all others must have seen its end.
-
-    Args:
-        saver: the `SaveState` that heard the Ctrl-C.
-    """
-
-    def __init__(self, saver):
-        super().__init__()
-        self.saver = saver
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.saver.asked:
-            raise Interrupted
-
-
-class KeepWeights(keras.callbacks.Callback):
-    """Keeps the weights of the best validation accuracy, and those evaluated last.
-
-    Of epochs with the same accuracy, which is common on small validation sets,
-    the one of the lowest loss counts as the best.
-
-    It acts while the evaluated weights are in the model, before the state of the
-    epoch is saved: a run that dies in between repeats the epoch and writes the
-    same files again. In the list it stands before `SwapEMAWeights`, which takes
-    averaged weights out again at the same moment.
-
-    Args:
-        run: a `Run`.
-        best: (accuracy, -loss) on validation data of the best epoch so far.
-    """
-
-    def __init__(self, run, best=(-1.0, 0.0)):
-        super().__init__()
-        self.run = run
-        self.best = best
-
-    def on_test_end(self, logs=None):
-        self.run.ensure()
-        self._save(self.run.last_file)
-        reached = (float(logs["accuracy"]), -float(logs["loss"]))
-        if reached > self.best or not self.run.best_file.exists():
-            self.best = reached
-            self._save(self.run.best_file)
-
-    def _save(self, path):
-        with hosts.undistributed():
-            h5.save_weights(self.model, path)

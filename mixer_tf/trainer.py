@@ -1,4 +1,4 @@
-"""One training, made ready from its config: the model compiled, its batches, its callbacks."""
+"""One training from its saved state to its end: batches, callbacks, Keras's fit."""
 
 import contextlib
 import sys
@@ -6,19 +6,18 @@ import time
 import zlib
 
 import keras
-import numpy as np
 
-from mixer_tf import batch_size, cpu_step, files, finetune, hosts, runtime, stack
+from mixer_tf import batch_size, files, hosts, runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
+from mixer_tf.compiling import compiled
 from mixer_tf.copies import OnCopy
 from mixer_tf.guard import LossGuard, memory_told
-from mixer_tf.optimizers import make_loss, make_optimizer, sum_first
+from mixer_tf.optimizers import make_loss, make_optimizer
 from mixer_tf.progress import Progress
 from mixer_tf.recipe import Recipe
-from mixer_tf.recompute import recompute_blocks
 from mixer_tf.result import make_result
-from mixer_tf.sam import sharpen
-from mixer_tf.state import KeepWeights, SaveState, StopAfterEpoch, load_newest
+from mixer_tf.saving import KeepWeights, SaveState, StopAfterEpoch
+from mixer_tf.state import load_newest
 from mixer_tf.version import versions
 
 
@@ -39,7 +38,6 @@ class Trainer:
     def __init__(self, config, data, quiet, load_pretrained, save_every):
         self.config = config
         self.data = data
-        self.load_pretrained = load_pretrained
         self.save_every = save_every
         self.quiet = quiet
         self.recipe = Recipe.from_dict(config.recipe)
@@ -50,52 +48,9 @@ class Trainer:
         batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
         self.steps_per_epoch = self._batches(0).steps_per_epoch
 
-        keras.utils.set_random_seed(config.seed)
-        with self.runtime.scope():
-            self.model = config.build()
-            optimizer = self._prepare()
-            self.fused = cpu_step.prepare(self.model, self.recipe, self.runtime)
-            self.model.compile(
-                optimizer=optimizer,
-                loss=make_loss(self.recipe),
-                weighted_metrics=["accuracy"],  # see `EvaluationBatches`
-                jit_compile=not self.fused
-                and self.runtime.jit_compile(runtime.has_convolutions(self.model)),
-            )
-            if self.runtime.strategy and self.runtime.backend == "tensorflow":
-                sum_first(self.model.optimizer)
-            self._create_variables()
-
-    def _prepare(self):
-        """What a recipe asks of the model before it is compiled; gives the optimizer."""
-        recipe, model = self.recipe, self.model
-        if self.load_pretrained:
-            finetune.load(model, self.config.pretrained)
-        if recipe.freeze:
-            finetune.freeze(model, recipe.freeze)
-        if recipe.recompute:
-            recompute_blocks(model)
-        if recipe.accumulate > 1 and self.runtime.replicas > 1:
-            raise ValueError(
-                f"accumulate is {recipe.accumulate}, but Keras cannot accumulate gradients over "
-                f"{self.runtime.replicas} replicas; leave it out, or use one device."
-            )
-        if recipe.sam:
-            sharpen(model, recipe.sam)
-        rates = []
-        if recipe.layer_decay < 1:
-            rates = finetune.layer_rates(model, recipe.layer_decay)
-        return make_optimizer(recipe, self.steps_per_epoch, model.trainable_variables, rates)
-
-    def _create_variables(self):
-        """What Keras on TensorFlow would create in the first step, and so trace it twice."""
-        if not stack.KERAS_3:
-            return  # optimizers of tensorflow-addons cannot be built before
-        self.model.optimizer.build(self.model.trainable_variables)
-        if not self.runtime.strategy and self.runtime.backend == "tensorflow":
-            some = np.zeros((1, self.config.num_classes), "float32")
-            self.model.compute_metrics(None, some, some, None)
-            self.model.reset_metrics()
+        self.model, self.fused = compiled(
+            config, self.recipe, self.runtime, self.steps_per_epoch, load_pretrained
+        )
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe

@@ -31,7 +31,17 @@ def room(name):
 
 
 TRAINING = ["train", "trainer", "cpu_step", "recipe", "batches", "data", "augment", "runtime"]
-TRAINING += ["runs", "state", "cli", "cli_flags", "cli_plan", "cli_resume", "cli_training"]
+TRAINING += [
+    "runs",
+    "state",
+    "saving",
+    "compiling",
+    "cli",
+    "cli_flags",
+    "cli_plan",
+    "cli_resume",
+    "cli_training",
+]
 NETWORKS = ["layers.py", "mixer.py", "resnet.py", "repvgg.py", "relatives.py"]
 
 

@@ -63,7 +63,7 @@ import numpy as np
 import tensorflow as tf
 from mixer_tf import MixerConfig, Run, cli, load_data, split_batch
 from mixer_tf.recipe import Recipe
-from mixer_tf.state import Interrupted
+from mixer_tf.saving import Interrupted
 from mixer_tf.train import resume, train
 from test_train import stop_after
 

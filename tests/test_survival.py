@@ -343,7 +343,7 @@ def test_a_training_that_fails_ends_its_process(tmp_path):
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, model):
-    from mixer_tf.state import SaveState
+    from mixer_tf.saving import SaveState
 
     saver = SaveState(Run(tmp_path), 10, [], lambda: 0.0)
     before = signal.getsignal(signal.SIGINT)

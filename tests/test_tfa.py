@@ -20,7 +20,7 @@ from mixer_tf.augment import Augmenter
 from mixer_tf.optimizers import make_optimizer
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.runs import Run
-from mixer_tf.state import Interrupted
+from mixer_tf.saving import Interrupted
 from mixer_tf.train import resume, train
 
 HERE = pathlib.Path(__file__).parent

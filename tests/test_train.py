@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 
 from callbacks import PatchProjections
-from mixer_tf import MixerConfig, Run, finetune, h5, stack, trainer
+from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.runs import RunConfig
 from mixer_tf.runtime import Runtime
-from mixer_tf.state import Interrupted, KeepWeights
+from mixer_tf.saving import Interrupted, KeepWeights
 from mixer_tf.train import input_size, resume, train
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RelativeConfig
@@ -241,8 +241,8 @@ def test_averaged_weights_are_what_is_kept(straight, tmp_path):
 @pytest.mark.parametrize(
     ("change", "does_it"),
     [
-        ({"sam": 0.1}, "mixer_tf.trainer.sharpen"),
-        ({"recompute": True}, "mixer_tf.trainer.recompute_blocks"),
+        ({"sam": 0.1}, "mixer_tf.compiling.sharpen"),
+        ({"recompute": True}, "mixer_tf.compiling.recompute_blocks"),
         ({"layer_decay": 0.5}, "mixer_tf.finetune.layer_rates"),
         ({"freeze": "stem"}, "mixer_tf.finetune.freeze"),
     ],
@@ -250,7 +250,7 @@ def test_averaged_weights_are_what_is_kept(straight, tmp_path):
 def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it):
     """That each does what it should has tests of its own."""
     asked = []
-    there = {"mixer_tf.trainer": trainer, "mixer_tf.finetune": finetune}
+    there = {"mixer_tf.compiling": compiling, "mixer_tf.finetune": finetune}
     module, name = does_it.rsplit(".", 1)
     real = getattr(there[module], name)
     monkeypatch.setattr(does_it, lambda *args: asked.append(args) or real(*args))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixer_tf import build, figures, shuffling, visualize
+from mixer_tf import build, drawings, figures, shuffling, visualize
 from mixer_tf.cli import main
 from mixer_tf.recipe import Recipe
 from mixer_tf.runs import Run, RunConfig
@@ -129,7 +129,7 @@ def test_runs_beside_it_are_compared(mixer, tmp_path):
     other.write_text(json.dumps({**json.loads(other.read_text()), "data": "cifar10"}))
     for file in ("config.json", "result.json"):
         (tmp_path / "damaged" / file).write_text("{")
-    beside = visualize._beside(Subject(Run.open(tmp_path / "small")))
+    beside = drawings._beside(Subject(Run.open(tmp_path / "small")))
     assert [run["name"] for run in beside] == ["small", "twin"]
 
 
@@ -149,7 +149,7 @@ def test_one_patch_moves_one_token_until_tokens_mix(mixer, monkeypatch):
     seen = {}
     monkeypatch.setattr(figures, "one_patch", lambda *given: seen.update(given=given))
     monkeypatch.setattr(figures, "save", lambda *_: None)
-    visualize._one_patch(Subject(mixer), None)
+    drawings.one_patch(Subject(mixer), None)
     picture, changed, panels = seen["given"]
     assert np.argwhere((picture != changed).any(-1)).min(0).tolist() == [8, 8]
     stem, tokens, whole, channels_alone, last = (difference for _, difference in panels)

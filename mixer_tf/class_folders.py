@@ -1,0 +1,119 @@
+"""A folder or a zip of class folders -> pictures, labels and the names of the classes."""
+
+import collections
+
+import numpy as np
+
+from mixer_tf import pictures
+from mixer_tf.report import printable
+
+_VALIDATION = ("val", "valid", "validation")  # folders beside train/ that are the validation set
+
+
+def read(path, image_size, report):
+    """Decode the pictures of class folders.
+
+    Args:
+        path: of a folder or a `.zip`.
+        image_size: as for `load_data`.
+        report: a `Report`, which names what was left out.
+
+    Returns:
+        `{"train", perhaps "validation" and "test": (images, labels)}` with uint8
+        `[N, H, W, channels]` and int64 `[N]`, and the names of the classes.
+
+    Raises:
+        ValueError: as for `load_data`.
+    """
+    files = pictures.find(path, report)
+    # A class may be called train too; a split holds class folders, so its pictures lie deeper.
+    parted = any(parts[0] == "train" and len(parts) > 2 for parts in files)
+    places = {parts: _place(parts) if parted else _class_alone(parts) for parts in files}
+    if parted:
+        _remark_on_folders(files, places, report)
+    files = {parts: file for parts, file in files.items() if places[parts]}
+    images, classes = {}, {}
+    with pictures.open_all(path) as archive:
+        sizes = pictures.sizes(files, archive, report)
+        size = _common_size(path, list(sizes.values()), image_size)
+        for split in dict.fromkeys(places[parts][0] for parts in sizes):
+            part = {parts: files[parts] for parts in sizes if places[parts][0] == split}
+            decoded, arrays = pictures.pixels(part, size, archive, report)
+            if decoded:
+                images[split] = arrays
+                classes[split] = [places[parts][1] for parts in decoded]
+    found = {places[parts][1] for parts in files if places[parts][0] == "train"}
+    class_names = _class_names(path, classes.get("train", []), found, report)
+    if parted and "test" not in images:
+        report.remarks.append("there is no test/<class>/: a tenth of train/ is the test set")
+    number = {name: i for i, name in enumerate(class_names)}
+    for split, names in classes.items():
+        if strangers := sorted(set(names) - set(number)):
+            raise ValueError(
+                f"{path}: {split}/ has classes that train/ lacks: {', '.join(strangers)}."
+            )
+        classes[split] = np.array([number[name] for name in names], "int64")
+    return {split: (images[split], classes[split]) for split in images}, class_names
+
+
+def _class_alone(parts):
+    """`(split, class)` of a picture in class folders alone; None beside them: it has no class."""
+    return ("train", parts[0]) if len(parts) > 1 else None
+
+
+def _place(parts):
+    """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
+    split = "validation" if parts[0] in _VALIDATION else parts[0]
+    return (
+        (split, parts[1]) if split in ("train", "validation", "test") and len(parts) > 2 else None
+    )
+
+
+def _remark_on_folders(files, places, report):
+    """Name the folders beside train/ of which nothing is used."""
+    used = {parts[0] for parts in files if places[parts]}
+    for name in sorted({parts[0] for parts in files if len(parts) > 1} - used):
+        report.remarks.append(f"{printable(name)}/ beside train/ holds no pictures that are used")
+
+
+def _common_size(path, sizes, image_size):
+    """`(height, width)` of all pictures where they agree and are no larger, else `image_size`.
+
+    Large ones are shrunk here, with antialiasing, as `predict` shrinks them: a batch is resized
+    without. Small ones take less memory as they are, and augmentation sees their own pixels.
+    """
+    if len(set(sizes)) == 1:
+        (size,) = set(sizes)
+        larger = image_size and (size[0] > image_size[0] or size[1] > image_size[1])
+        return tuple(image_size) if larger else size
+    if image_size is None and sizes:
+        middle = np.median(sizes, axis=0).astype(int)
+        raise ValueError(
+            f"The pictures in {path} have {len(set(sizes))} different sizes (the median is "
+            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64."
+        )
+    return image_size
+
+
+def _class_names(path, classes, found, report):
+    """Names of the classes to train on.
+
+    Args:
+        path: of the source, for the message.
+        classes: that of each training picture.
+        found: those of all files that were found, readable or not.
+        report: a `Report`, which notes classes of one picture or none.
+    """
+    counts = collections.Counter(classes)
+    class_names = sorted(counts)
+    if len(class_names) < 2:
+        left_out = f" {report.summary()}." if report.left_out else ""
+        raise ValueError(
+            f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
+            f"two classes is needed, or train/<class>/ and test/<class>/.{left_out}"
+        )
+    for name in sorted(found - set(class_names)):
+        report.remarks.append(f"class {printable(name)} has no picture that can be read")
+    for name in [name for name in class_names if counts[name] == 1]:
+        report.remarks.append(f"class {printable(name)} has one picture, which is only trained on")
+    return class_names
