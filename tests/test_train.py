@@ -414,11 +414,11 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     command = [sys.executable, "-m", "mixer_tf", "train", "--model", "resnet20"]
     command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while not (tmp_path / "run" / "history.csv").exists() and time.time() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert f"--resume --out {tmp_path / 'run'} goes on" in errors.splitlines()[-1]
     run = Run.open(tmp_path / "run")
