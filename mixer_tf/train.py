@@ -4,7 +4,8 @@ import dataclasses
 
 from mixer_tf import cpu_step, finetune, hosts, stack, zoo
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import find_mixer
 

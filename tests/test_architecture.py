@@ -115,7 +115,7 @@ def test_imports_run_one_way():
 
 def test_help_needs_no_keras():
     commands = ["__init__", "__main__", "cli", "cli_flags", "cli_training", "console"]
-    commands += ["cli_plan", "cli_resume", "recipe", "recipes", "runs"]
+    commands += ["cli_plan", "cli_resume", "recipe", "recipes", "runs", "run_config"]
     for name in [*commands, "cluster", "meeting", "report", "zoo", "variants", "version"]:
         for heavy in ("keras", "tensorflow", "numpy", "matplotlib"):
             found = imports(room(f"{name}.py"), top_only=True)

@@ -11,7 +11,8 @@ import types
 import pytest
 
 from mixer_tf.recipes import RECIPES
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))

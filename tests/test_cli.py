@@ -16,7 +16,8 @@ from mixer_tf import MixerConfig
 from mixer_tf.cli import main
 from mixer_tf.cli_training import tensorboard_callbacks
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 
 
 def run(*arguments, **environment):

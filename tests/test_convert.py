@@ -11,7 +11,8 @@ from mixer_tf import cli
 from mixer_tf.checkpoints import fill
 from mixer_tf.convert import convert
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
 
 HERE = pathlib.Path(__file__).parent

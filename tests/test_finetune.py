@@ -19,7 +19,8 @@ from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
 from mixer_tf.recompute import recompute_blocks
 from mixer_tf.resizing import resize
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 from mixer_tf.stages import config_of
 from mixer_tf.train import resume, train
 from mixer_tf.variants import VARIANTS

@@ -9,7 +9,8 @@ from mixer_tf import cli
 from mixer_tf.pictures import read_pictures
 from mixer_tf.predict import predict
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 
 CONFIG = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
 NAMES = ("cat", "dog", "frog")

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from mixer_tf import MixerConfig, cli, files, h5
 from mixer_tf.lock import only_one
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 from mixer_tf.state import load_newest, load_state, save_state
 
 CONFIG = RunConfig(

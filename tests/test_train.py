@@ -17,7 +17,7 @@ from callbacks import PatchProjections
 from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack
 from mixer_tf.evaluate import predict_logits, score
 from mixer_tf.recipe import Augmentation, Recipe
-from mixer_tf.runs import RunConfig
+from mixer_tf.run_config import RunConfig
 from mixer_tf.runtime import Runtime
 from mixer_tf.saving import Interrupted, KeepWeights
 from mixer_tf.train import input_size, resume, train

@@ -10,7 +10,8 @@ from PIL import Image
 from mixer_tf import build, drawings, figures, shuffling, visualize
 from mixer_tf.cli import main
 from mixer_tf.recipe import Recipe
-from mixer_tf.runs import Run, RunConfig
+from mixer_tf.run_config import RunConfig
+from mixer_tf.runs import Run
 from mixer_tf.subject import NotHere, Subject, sample
 from mixer_tf.variants import MixerConfig
 

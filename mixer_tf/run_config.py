@@ -1,0 +1,112 @@
+"""What a run is: all that rebuilds its model and repeats it, as `config.json` keeps it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mixer_tf import files, zoo
+from mixer_tf.recipe import Recipe
+from mixer_tf.report import printable
+from mixer_tf.variants import MixerConfig, find_mixer
+from mixer_tf.version import __version__
+
+FORMAT = 1
+_MOST = {"weights": 10**10, "blocks": 1000, "pixels": 10_000, "classes": 100_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All that rebuilds the model and the run."""
+
+    model: str | MixerConfig
+    input_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    data: str  # what `load_data` took
+    recipe: dict  # of `Recipe.to_dict`
+    seed: int
+    precision: str
+    command: str  # that makes the run again
+    pretrained: str = ""  # what the weights began from
+    pictures: str = ""  # `Split.fingerprint` of those trained on
+    asked_size: tuple[int, int] | None = None  # of pictures, where one was asked for
+    trained_in: str = ""  # the precision that "auto" chose, or `precision` itself
+    products: str = ""  # what products are rounded to, see `runtime.Runtime`
+
+    @property
+    def num_classes(self):
+        """How many classes the head has."""
+        return len(self.class_names)
+
+    @property
+    def model_name(self):
+        """Its name in `MODELS`; `mixer` for one of a config."""
+        return self.model if isinstance(self.model, str) else "mixer"
+
+    def build(self):
+        """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
+        model, mixer = self.model, find_mixer(self.model)
+        rate = Recipe.from_dict(self.recipe).token_dropout
+        if mixer and rate:
+            model = dataclasses.replace(mixer, token_dropout=rate)
+        return zoo.build(model, self.input_shape, self.num_classes)
+
+    def check(self):
+        """Refuse what no run of this suite has, before a model of its size is made.
+
+        Raises:
+            ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
+        """
+        words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
+        words += (self.trained_in, self.products)
+        words += self.class_names
+        if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
+            raise TypeError("a value is of a wrong kind")
+        Recipe.from_dict(self.recipe)
+        numbers = (self.seed, *self.input_shape, *(self.asked_size or ()))
+        if any(type(number) is not int for number in numbers):
+            raise TypeError("a number is no whole number")
+        height, width, channels = self.input_shape
+        config = find_mixer(self.model)
+        if config is None:
+            zoo.find(self.model)
+        sizes = {"pixels": max(self.input_shape), "classes": self.num_classes}
+        if config is not None:
+            weights = config.count_weights(self.input_shape, self.num_classes)
+            sizes |= {"blocks": config.num_blocks, "weights": weights}
+        for name, size in sizes.items():
+            if size > _MOST[name]:
+                raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
+        if min(height, width, channels, self.num_classes) < 1 or self.seed < 0:
+            raise ValueError("a number is too small")
+
+
+def write(path, config):
+    """Keep a `RunConfig` as JSON, with the format and the version that wrote it."""
+    head = {"format": FORMAT, "version": __version__}
+    files.write_json(path, {**head, **dataclasses.asdict(config)})
+
+
+def read(path):
+    """The `RunConfig` of a file (ValueError where it is damaged or of another format)."""
+    values = files.read_json(path)
+    if not isinstance(values, dict) or "format" not in values:
+        raise ValueError(f"{path} is no description of a run; it says no format.")
+    form, version = values.pop("format"), values.pop("version", "an unknown version")
+    if form != FORMAT:
+        raise ValueError(
+            f"{path} is of format {str(form)[:20]}, written by mixer_tf "
+            f"{str(version)[:20]}; this is mixer_tf {__version__}, which knows format "
+            f"{FORMAT}. Install the version that wrote it."
+        )
+    try:
+        if isinstance(values["model"], dict):
+            values["model"] = MixerConfig(**values["model"])
+        for name in ("input_shape", "class_names", "asked_size"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+        config = RunConfig(**values)
+        config.check()
+        return config
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        reason = printable(str(error))  # it may quote a name from the file
+        raise ValueError(f"{path} is incomplete or damaged ({reason}).") from error
