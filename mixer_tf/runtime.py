@@ -1,4 +1,4 @@
-"""What there is and what a run will use: accelerator, devices, hosts, precision.
+"""What a run will use of what there is: accelerator, devices, hosts, precision.
 
 `choose` decides, `Runtime.describe` says what and why in one line; every choice
 can be overridden.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import pathlib
-import platform
 import sys
 
 import keras
 
 from mixer_tf import hosts as hosts_room
-from mixer_tf import stack
+from mixer_tf import machine, stack
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 if not stack.KERAS_3:  # its loss scaling is another
@@ -95,13 +92,11 @@ def has_convolutions(model):
     )
 
 
-def choose(precision="auto", devices="auto"):
-    """Look at the machine and choose.
+def choose(precision="auto"):
+    """Look at the machine, and at the hosts that the environment names, and choose.
 
     Args:
         precision: one of `PRECISIONS`.
-        devices: `"auto"` for all accelerators of the machine, and of all hosts
-            that the environment names (see `hosts.join`); or `"one"`.
 
     Returns:
         A `Runtime`. Also sets the global dtype policy of Keras, which the
@@ -114,13 +109,11 @@ def choose(precision="auto", devices="auto"):
         raise ValueError(
             f"There is no precision {precision!r}; there are: {', '.join(PRECISIONS)}."
         )
-    look = {"tensorflow": _look_tensorflow, "jax": _look_jax}.get(keras.backend.backend())
-    if look is None:
-        raise ValueError(
-            f"Keras runs on {keras.backend.backend()!r}; set KERAS_BACKEND to tensorflow or jax."
-        )
-    hosts = hosts_room.join() if devices == "auto" else None
-    device, accelerator, count, best, why = look()
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise ValueError(f"Keras runs on {backend!r}; set KERAS_BACKEND to tensorflow or jax.")
+    hosts = hosts_room.join()
+    device, accelerator, count, best, why = machine.look()
     if not stack.KERAS_3:
         count, best, why = 1, "float32", "what is tested with Keras 2.15"
     if precision == "auto":
@@ -130,15 +123,15 @@ def choose(precision="auto", devices="auto"):
     strategy = None
     if hosts is not None and hosts.strategy is not None:
         strategy, count = hosts.strategy, hosts.strategy.num_replicas_in_sync
-    elif devices == "auto" and count > 1:
+    elif count > 1:
         strategy = _strategy(count)
     products = "float32"
-    alone = accelerator == "cpu" and strategy is None and keras.backend.backend() == "tensorflow"
-    if stack.KERAS_3 and alone and reason != "as asked" and _multiplies_bfloat16():
+    alone = accelerator == "cpu" and strategy is None and backend == "tensorflow"
+    if stack.KERAS_3 and alone and reason != "as asked" and machine.multiplies_bfloat16():
         products = "bfloat16"
     keras.mixed_precision.set_global_policy(precision)
     return Runtime(
-        keras.backend.backend(),
+        backend,
         device,
         accelerator,
         count if strategy is not None else 1,
@@ -173,45 +166,6 @@ def choose_again(precision, trained_in="", products=""):
     return chosen
 
 
-def _look_tensorflow():
-    """(device, accelerator, how many, best precision, why) as TensorFlow sees the machine."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(
-            tf.config.list_physical_devices("GPU")[0]
-        )
-        best, why = _gpu_precision(details.get("compute_capability", (0, 0)))
-        return details.get("device_name", "GPU"), "gpu", len(gpus), best, why
-    count = len(tf.config.list_logical_devices("CPU"))
-    return _cpu_name(), "cpu", count, "float32", "on a CPU nothing else measured faster"
-
-
-def _look_jax():
-    """The same as JAX sees it."""
-    import jax
-
-    devices = jax.devices()
-    kind = devices[0].platform
-    if kind == "tpu":
-        return devices[0].device_kind, "tpu", len(devices), "mixed_bfloat16", "a TPU's own format"
-    if kind == "gpu":
-        capability = tuple(int(n) for n in str(devices[0].compute_capability).split("."))
-        best, why = _gpu_precision(capability)
-        return devices[0].device_kind, "gpu", len(devices), best, why
-    return _cpu_name(), "cpu", len(devices), "float32", "on a CPU nothing else measured faster"
-
-
-def _gpu_precision(capability):
-    """The format that a GPU's matrix units multiply in, by its compute capability."""
-    if tuple(capability) >= (8, 0):
-        return "mixed_bfloat16", "its tensor cores take bfloat16, which needs no loss scaling"
-    if tuple(capability) >= (7, 0):
-        return "mixed_float16", "its tensor cores take float16, not bfloat16"
-    return "float32", "it has no tensor cores"
-
-
 def _strategy(count):
     """Several devices share each batch: of this process on TensorFlow, of all on JAX."""
     if keras.backend.backend() == "tensorflow":
@@ -223,22 +177,3 @@ def _strategy(count):
         devices=keras.distribution.list_devices(),
         auto_shard_dataset=False,  # our batches hold only what is this process's
     )
-
-
-def _multiplies_bfloat16():
-    """Whether the processor has instructions for products of bfloat16 numbers."""
-    flags = _cpu_info("flags").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _cpu_info(field):
-    """What Linux says of the first processor, `""` where it says nothing."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]
-    return values[0] if values else ""
-
-
-def _cpu_name():
-    """Model name of the processor and its number of cores."""
-    return f"{_cpu_info('model name') or platform.machine()} ({os.cpu_count()} cores)"

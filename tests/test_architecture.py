@@ -31,6 +31,7 @@ def room(name):
 
 
 TRAINING = ["train", "trainer", "cpu_step", "recipe", "batches", "data", "augment", "runtime"]
+TRAINING += ["machine"]
 TRAINING += [
     "runs",
     "state",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras.ops import convert_to_numpy as to_numpy
 
-from mixer_tf import runtime
+from mixer_tf import machine, runtime
 from mixer_tf.evaluate import score
 from mixer_tf.optimizers import make_loss, make_optimizer, make_schedule
 from mixer_tf.recipe import Recipe
@@ -159,7 +159,7 @@ def test_runtime_says_what_and_why():
     + [("", "float32")],
 )
 def test_products_follow_the_processor(monkeypatch, flags, products):
-    monkeypatch.setattr(runtime, "_cpu_info", lambda field: flags if field == "flags" else "")
+    monkeypatch.setattr(machine, "cpu_info", lambda field: flags if field == "flags" else "")
     if keras.backend.backend() != "tensorflow":
         products = "float32"
     chosen = runtime.choose()
@@ -174,4 +174,4 @@ def test_products_follow_the_processor(monkeypatch, flags, products):
 )
 def test_precision_follows_the_tensor_cores(capability, precision):
     """P100; V100 and T4; A100, H100 and later."""
-    assert runtime._gpu_precision(capability)[0] == precision
+    assert machine.gpu_precision(capability)[0] == precision

@@ -320,8 +320,7 @@ def test_a_run_goes_on_in_the_precision_it_began_with(straight, tmp_path, monkey
     with pytest.raises(Interrupted):
         train(SMALL, data, RECIPE, tmp_path, quiet=True, callbacks=stop_after(2))
     other = ("another machine", "cpu", 1, "mixed_bfloat16", "it is")
-    monkeypatch.setattr("mixer_tf.runtime._look_tensorflow", lambda: other)
-    monkeypatch.setattr("mixer_tf.runtime._look_jax", lambda: other)
+    monkeypatch.setattr("mixer_tf.machine.look", lambda: other)
     assert resume(tmp_path, data, quiet=True)["precision"] == "float32"
     assert Run.open(tmp_path).config().trained_in == "float32"
 

@@ -1,0 +1,73 @@
+"""What there is: the accelerators that TensorFlow or JAX sees, and the processor."""
+
+import os
+import pathlib
+import platform
+
+import keras
+
+
+def look():
+    """What Keras's backend computes on.
+
+    Returns:
+        (device, for people; `cpu`, `gpu` or `tpu`; how many of them; the precision that is
+        best there; why).
+    """
+    return _look_jax() if keras.backend.backend() == "jax" else _look_tensorflow()
+
+
+def _look_tensorflow():
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(
+            tf.config.list_physical_devices("GPU")[0]
+        )
+        best, why = gpu_precision(details.get("compute_capability", (0, 0)))
+        return details.get("device_name", "GPU"), "gpu", len(gpus), best, why
+    count = len(tf.config.list_logical_devices("CPU"))
+    return _cpu_name(), "cpu", count, "float32", "on a CPU nothing else measured faster"
+
+
+def _look_jax():
+    import jax
+
+    devices = jax.devices()
+    kind = devices[0].platform
+    if kind == "tpu":
+        return devices[0].device_kind, "tpu", len(devices), "mixed_bfloat16", "a TPU's own format"
+    if kind == "gpu":
+        capability = tuple(int(n) for n in str(devices[0].compute_capability).split("."))
+        best, why = gpu_precision(capability)
+        return devices[0].device_kind, "gpu", len(devices), best, why
+    return _cpu_name(), "cpu", len(devices), "float32", "on a CPU nothing else measured faster"
+
+
+def gpu_precision(capability):
+    """The format that a GPU's matrix units multiply in, by its compute capability."""
+    if tuple(capability) >= (8, 0):
+        return "mixed_bfloat16", "its tensor cores take bfloat16, which needs no loss scaling"
+    if tuple(capability) >= (7, 0):
+        return "mixed_float16", "its tensor cores take float16, not bfloat16"
+    return "float32", "it has no tensor cores"
+
+
+def multiplies_bfloat16():
+    """Whether the processor has instructions for products of bfloat16 numbers."""
+    flags = cpu_info("flags").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def cpu_info(field):
+    """What Linux says of the first processor, `""` where it says nothing."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]
+    return values[0] if values else ""
+
+
+def _cpu_name():
+    """Model name of the processor and its number of cores."""
+    return f"{cpu_info('model name') or platform.machine()} ({os.cpu_count()} cores)"
