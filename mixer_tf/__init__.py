@@ -26,6 +26,7 @@ _ROOMS = {
     "TrainingBatches": "batches",
     "EvaluationBatches": "batches",
     "Run": "runs",
+    "RunConfig": "run_config",
     "load_npz": "checkpoints",
     "save_npz": "checkpoints",
     "resize": "resizing",
