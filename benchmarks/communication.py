@@ -58,7 +58,8 @@ def picture(options, link):
     for i, name in enumerate(networks):
         equal = balanced(MODELS[name], *link, options.tflops * 1e12)
         axes.plot(pictures, 100 * pictures / (pictures + equal), label=name, **line(i))
-    axes.set(xscale="log", xlabel="pictures on each host", ylabel="of a step is arithmetic (%)")
+    axes.set(xscale="log", xlabel="pictures on each host")
+    axes.set_ylabel("share of a step that is arithmetic (%)")
     axes.set_title(
         f"{options.hosts} hosts, {options.bandwidth:g} Gbit/s, {options.tflops:g} TFLOP/s each: "
         "a model, not a measurement",

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from mixer_tf import cpu_step, runtime, zoo
 from mixer_tf.figures.style import line, marker, save
@@ -122,7 +123,10 @@ def main():
         )
         panel.loglog(values, seconds, marker=marker(0), label="measured", **line(0))
         scaled = np.array(work) * seconds[-1] / work[-1]
-        panel.loglog(values, scaled, marker=marker(1), label="multiply-accumulates", **line(1))
+        label = "multiply-accumulates,\nscaled to the last"
+        panel.loglog(values, scaled, marker=marker(1), label=label, **line(1))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.set_xticks(values, [str(v) for v in values], minor=False)
         panel.minorticks_off()
         panel.set(title=title, xlabel=axis, ylabel="seconds a training step")

@@ -41,7 +41,9 @@ def main():
         parser.error(f"no field of Recipe or Augmentation: {', '.join(changes)}")
     data = load_data(options.data)
     # Not the name of the data: its "test accuracy" is one of validation pictures.
-    data = dataclasses.replace(data, name=f"{data.name}, validation", test=data.validation)
+    data = dataclasses.replace(
+        data, name=f"{data.name}, validation", source="", test=data.validation
+    )
     result = train_to_the_end(options.model, data, recipe, options.out)
     print(f"{options.model}: {100 * result['best_val_accuracy']:.1f} % of validation")
 

@@ -94,9 +94,18 @@ class Augmenter:
 def _operations(magnitude):
     """RandAugment's operations (Cubuk et al. 2020, section 3) as Keras layers, at a strength.
 
-    Magnitude 1 is the strongest that the paper's search space allows.
+    Magnitude 1 is the strongest that the paper's search space allows; 0 leaves a picture as it
+    is, but for the last two, which have no strength.
     """
     m = magnitude
+
+    class Solarization(layers.Solarization):
+        """Keras's inverts what is above a number in [0, 255 m], so the more the smaller m is."""
+
+        def get_random_transformation(self, *args, **kwargs):
+            drawn = super().get_random_transformation(*args, **kwargs)
+            return drawn and {**drawn, "thresholds": 256 - drawn["thresholds"]}
+
     # float32 whatever the policy: pictures are rounded once, by the model, if at all.
     plain = {"dtype": "float32"}
     moved = {"fill_mode": "constant", "interpolation": "nearest", "fill_value": 127.5, **plain}
@@ -107,8 +116,8 @@ def _operations(magnitude):
         layers.RandomBrightness(0.5 * m, **plain),
         layers.RandomColorDegeneration(0.9 * m, **plain),
         layers.RandomContrast(0.9 * m, **plain),
-        layers.RandomSharpness(0.9 * m, **plain),
-        layers.Solarization(threshold_factor=(0.0, m), **plain),
+        layers.RandomSharpness((0.5 - 0.45 * m, 0.5 + 0.45 * m), **plain),
+        Solarization(threshold_factor=(0.0, m), **plain),
         layers.RandomPosterization((round(8 - 4 * m), 8), **plain),
         layers.AutoContrast(**plain),
         layers.Equalization(**plain),

@@ -85,11 +85,7 @@ class TrainingBatches(_Batches):
         shares=1,
     ):
         super().__init__()
-        if batch_size > len(split):
-            raise ValueError(
-                f"batch_size is {batch_size}, but there are {len(split)} training pictures; "
-                f"give at most {len(split)}."
-            )
+        check_batch(batch_size, split)
         self.split = split
         self.num_classes = num_classes
         self.batch_size = batch_size
@@ -146,6 +142,15 @@ class TrainingBatches(_Batches):
     def _augmented(self, chosen, augment, step):
         labels = _one_hot(self.split.labels[chosen], self.num_classes)
         return augment(self.split.images[chosen], labels, step)
+
+
+def check_batch(batch_size, split):
+    """Refuse a batch of more pictures than there are (ValueError)."""
+    if batch_size > len(split):
+        raise ValueError(
+            f"batch_size is {batch_size}, but there are {len(split)} training pictures; "
+            f"give at most {len(split)}."
+        )
 
 
 class EvaluationBatches(_Batches):

@@ -7,7 +7,12 @@ import numpy as np
 from mixer_tf import pictures
 from mixer_tf.report import printable
 
-_VALIDATION = ("val", "valid", "validation")  # folders beside train/ that are the validation set
+# Folders of class folders, in small or capital letters -> which set they are.
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def read(path, image_size, report):
@@ -26,8 +31,15 @@ def read(path, image_size, report):
         ValueError: as for `load_data`.
     """
     files = pictures.find(path, report)
-    # A class may be called train too; a split holds class folders, so its pictures lie deeper.
-    parted = any(parts[0] == "train" and len(parts) > 2 for parts in files)
+    splits = {place[0] for place in map(_place, files) if place}
+    if splits and "train" not in splits:
+        held = {printable(parts[0]) for parts in files if _place(parts)}
+        raise ValueError(
+            f"{path} has {', '.join(f'{name}/<class>/' for name in sorted(held))} and no "
+            "train/<class>/; give the folder of the training pictures that name, or leave class "
+            "folders alone."
+        )
+    parted = bool(splits)
     places = {parts: _place(parts) if parted else _class_alone(parts) for parts in files}
     if parted:
         _remark_on_folders(files, places, report)
@@ -63,10 +75,9 @@ def _class_alone(parts):
 
 def _place(parts):
     """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
-    split = "validation" if parts[0] in _VALIDATION else parts[0]
-    return (
-        (split, parts[1]) if split in ("train", "validation", "test") and len(parts) > 2 else None
-    )
+    # A class may be called train too; a split holds class folders, so its pictures lie deeper.
+    split = _SPLITS.get(parts[0].lower())
+    return (split, parts[1]) if split and len(parts) > 2 else None
 
 
 def _remark_on_folders(files, places, report):

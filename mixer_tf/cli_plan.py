@@ -64,11 +64,10 @@ def make_plan(names, flags, default_name):
     out = flags["out"] or _free(pathlib.Path("runs") / default_name.format(data=stem))
     size = flags["image_size"]
     options = {
-        "source": _source(flags["data"]),
         "image_size": (size, size) if size else None,
         "seed": flags["seed"],
         "precision": flags["precision"],
-        "pretrained": flags["pretrained"] or "",
+        "pretrained": _pretrained(flags["pretrained"] or ""),
         "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
         "save_every": flags["save_every"] or 0,
     }
@@ -118,11 +117,10 @@ def _data(names, flags, begun):
     return {name: load(sizes[name] or largest) for name in names}
 
 
-def _source(data):
+def _pretrained(source):
     """As a run keeps it: a name, or a path that holds from every folder."""
-    from mixer_tf.data import NAMES
-
-    return data if data in NAMES else str(pathlib.Path(data).absolute())
+    path = pathlib.Path(source)
+    return str(path.absolute()) if source and path.exists() else source
 
 
 def _size(name, asked, begun):

@@ -30,12 +30,21 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
         The model that was converted.
 
     Raises:
-        ValueError: a kind of file is unknown, or the weights do not fit the model.
+        ValueError: a kind of file is unknown, the weights do not fit the model, or what
+            is given stands in the source already.
     """
     source, target = pathlib.Path(source), pathlib.Path(target)
     if not target.name.endswith((".npz", ".weights.h5")):
         raise ValueError(
             f"{target} is no file to write; give a name ending in .npz or .weights.h5."
+        )
+    told = {"--model": model, "--classes": num_classes, "--image-size": image_size}
+    if not source.is_dir():
+        told = {} if source.name.endswith(".weights.h5") else {"--classes": num_classes}
+    if needless := [flag for flag, value in told.items() if value is not None]:
+        raise ValueError(
+            f"{source} says itself what {' and '.join(needless)} would; leave that out. For weights "
+            "of another picture size there is `mixer_tf.resize`."
         )
     if source.is_dir():
         built = Run.open(source).model()

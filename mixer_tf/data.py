@@ -49,7 +49,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Three splits with the same classes; validation never comes from the test set."""
+    """Three splits with the same classes; validation never comes from the test set.
+
+    Raises:
+        ValueError: a split does not hold uint8 pictures of one shape, each with the number of
+            a class.
+    """
 
     name: str
     train: Split
@@ -57,6 +62,31 @@ class Data:
     test: Split
     class_names: tuple[str, ...]
     report: Report = dataclasses.field(default_factory=Report, compare=False)
+    source: str = ""  # what `load_data` takes to load it again; none for data made in Python
+
+    def __post_init__(self):
+        for name in ("train", "validation", "test"):
+            images, labels = getattr(self, name).images, getattr(self, name).labels
+            if images.dtype != np.uint8 or images.ndim != 4:
+                raise ValueError(
+                    f"The pictures of {name} are {images.dtype} of the shape {images.shape}; give "
+                    "uint8 in [0, 255], [N, height, width, channels]."
+                )
+            if images.shape[1:] != self.image_shape:
+                raise ValueError(
+                    f"The pictures of {name} are {images.shape[1:]}, those of train are "
+                    f"{self.image_shape}; give all in one shape."
+                )
+            if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+                raise ValueError(
+                    f"The labels of {name} are {labels.dtype} of the shape {labels.shape}; give a "
+                    f"whole number for each of the {len(images)} pictures."
+                )
+            if labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes:
+                raise ValueError(
+                    f"The labels of {name} lie in [{labels.min()}, {labels.max()}]; there are "
+                    f"{self.num_classes} classes, so give numbers in [0, {self.num_classes - 1}]."
+                )
 
     @property
     def num_classes(self):
@@ -79,9 +109,9 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
             pictures becomes the test set. `val/<class>/*` (or `valid`,
             `validation`) is the validation set where it is there. A name is
             looked for in `$MIXER_TF_DATA_DIR` first (`cifar10`, `cifar10.zip`).
-        image_size: `(height, width)` that pictures of a folder or .zip are resized
-            to where they differ in size, or are larger in a dimension; smaller ones
-            that agree keep their size. Needed only where they differ.
+        image_size: `(height, width)` that pictures are resized to where they differ
+            in size, or are larger in a dimension; smaller ones that agree keep their
+            size. Needed only where they differ.
         validation_fraction: share of the training pictures held out of
             training, class by class, where the source has no validation set.
         seed: decides which pictures are held out.
@@ -99,6 +129,7 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
     report = Report(strict)
     name, splits, class_names = _load(str(source), image_size, report)
+    splits = {split: _no_larger(part, image_size) for split, part in splits.items()}
     everything = splits["train"]
     chosen = {"train": np.arange(len(everything))}
     shares = {"test": (0.1, _TEST_SEED), "validation": (validation_fraction, seed)}
@@ -108,7 +139,8 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         )
     if len(chosen) > 1:  # after all is chosen, so that pictures are copied once
         splits |= {split: everything.take(indices) for split, indices in chosen.items()}
-    return Data(name, class_names=tuple(class_names), report=report, **splits)
+    source = str(source) if source in NAMES else str(pathlib.Path(source).absolute())
+    return Data(name, class_names=tuple(class_names), report=report, source=source, **splits)
 
 
 def _load(source, image_size, report):
@@ -169,6 +201,16 @@ def _keras_datasets(name):
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
     names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
     return {"train": Split(x, labels), "test": Split(x_test, labels_test)}, names
+
+
+def _no_larger(split, size):
+    """Arrays shrunk as pictures from files are: with antialiasing, which a batch is not."""
+    height, width, channels = split.images.shape[1:]
+    if size is None or (height <= size[0] and width <= size[1]):
+        return split
+    images = split.images[..., 0] if channels == 1 else split.images
+    small = [np.asarray(pictures.resized(Image.fromarray(image), size)) for image in images]
+    return Split(np.stack(small).reshape(len(small), *size, channels), split.labels)
 
 
 def _hold_out(labels, indices, fraction, seed):

@@ -94,7 +94,9 @@ def rgb(picture):
         raise Unusable("its pixels are fractions of no known range")
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
-        if values.max(initial=0) > 255:  # 16 bits, which a plain conversion would cut off
+        # Of 16 bits, which a plain conversion would cut off. Pillow opens some of those as 32 bits,
+        # where nothing says whether a dark picture has 8.
+        if picture.mode != "I" or values.max(initial=0) > 255:
             values = np.round(np.clip(values, 0, 65535) / 257)
         picture = Image.fromarray(values.astype("uint8"))
     return picture.convert("RGB")

@@ -141,12 +141,12 @@ def _beside(subject):
     runs, own = [], subject.run.folder.absolute()
     for folder in [own, *sorted(f for f in own.parent.iterdir() if f != own)]:
         run = Run(folder)
-        if not (run.config_file.exists() and run.result_file.exists()):
-            continue
         try:
+            if not (run.config_file.exists() and run.result_file.exists()):
+                continue
             if run.config().data == subject.config.data:
                 runs.append({"name": folder.name, "history": run.history(), "result": run.result()})
-        except ValueError:  # of another format, or damaged: not this run's fault
+        except (OSError, ValueError):  # not to be read, or damaged: not this run's fault
             continue
     return runs[:63]  # so many markers in so many colours can be told apart
 

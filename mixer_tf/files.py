@@ -25,7 +25,8 @@ def replacing(path, previous=None):
         OSError: the disk is full, read-only or gone; `path` is as it was before.
     """
     path = pathlib.Path(path)
-    beside = path.with_name(f"{_BEGUN}{os.getpid()}-{path.name}")
+    # By chance too: hosts that share a disk may have the same numbers of processes.
+    beside = path.with_name(f"{_BEGUN}{os.getpid()}.{os.urandom(4).hex()}-{path.name}")
     try:
         yield beside
         with open(beside, "rb+") as file:  # Windows syncs none that was opened to read alone

@@ -35,9 +35,7 @@ class MlpBlock(layers.Layer):
 
     def __init__(self, mlp_dim, activation="gelu_tanh", dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(mlp_dim, numbers.Real) or mlp_dim % 1 or mlp_dim < 1:
-            raise ValueError(f"mlp_dim is {mlp_dim!r}; give a whole number of at least 1.")
-        self.mlp_dim = int(mlp_dim)
+        self.mlp_dim = _whole("mlp_dim", mlp_dim)
         self.activation = activation
         self.dropout = dropout
 
@@ -84,6 +82,10 @@ class MixerBlock(layers.Layer):
             depth, Huang et al. 2016), in [0, 1).
         epsilon: of both LayerNorms; 1e-6 agrees with Google's weights.
         **kwargs: those of every Keras layer (`name`, `dtype`).
+
+    Raises:
+        ValueError: a number of hidden units is none, or, when it is built, the number of tokens
+            or channels is unknown.
     """
 
     def __init__(
@@ -97,8 +99,8 @@ class MixerBlock(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.tokens_mlp_dim = tokens_mlp_dim
-        self.channels_mlp_dim = channels_mlp_dim
+        self.tokens_mlp_dim = _whole("tokens_mlp_dim", tokens_mlp_dim)
+        self.channels_mlp_dim = _whole("channels_mlp_dim", channels_mlp_dim)
         self.activation = activation
         self.dropout = dropout
         self.drop_path = drop_path
@@ -158,6 +160,13 @@ class MixerBlock(layers.Layer):
             "epsilon": self.epsilon,
         }
         return {**super().get_config(), **config}
+
+
+def _whole(name, value):
+    """A number of hidden units (ValueError where it is none)."""
+    if not isinstance(value, numbers.Real) or value % 1 or value < 1:
+        raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
+    return int(value)
 
 
 def _dtype_of(layer):

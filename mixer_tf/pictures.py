@@ -37,7 +37,9 @@ def find(path, report):
     Raises:
         ValueError: the file is no zip.
     """
-    return _zip_files(path, report) if path.is_file() else _folder_files(path, report)
+    files = _zip_files(path, report) if path.is_file() else _folder_files(path, report)
+    # Name by name: as whole paths "dog house/1.png" comes before "dog/1.png".
+    return dict(sorted(files.items()))
 
 
 def open_all(path):
@@ -76,7 +78,7 @@ def _zip_files(path, report):
     """{parts: member name} of every picture in a zip, without a single folder around them all."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted(archive.infolist(), key=lambda member: member.filename)
+            members = archive.infolist()
     except Exception as error:  # whatever the parts of a damaged one make zipfile raise
         raise ValueError(f"{path} is no readable zip file ({error}).") from error
     files = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import http.client
 import os
 import pathlib
 import urllib.error
@@ -21,18 +22,17 @@ class Checkpoint:
 
     model: str  # name in `MODELS`
     url: str
-    num_classes: int
 
 
 # Those of the GSAM paper lie in the same bucket under gsam/; they have the same format and load
 # from a path.
 CHECKPOINTS = {
-    "mixer_b16_in1k": Checkpoint("mixer_b16", _BUCKET + "imagenet1k/Mixer-B_16.npz", 1000),
-    "mixer_l16_in1k": Checkpoint("mixer_l16", _BUCKET + "imagenet1k/Mixer-L_16.npz", 1000),
-    "mixer_b16_in21k": Checkpoint("mixer_b16", _BUCKET + "imagenet21k/Mixer-B_16.npz", 21843),
-    "mixer_l16_in21k": Checkpoint("mixer_l16", _BUCKET + "imagenet21k/Mixer-L_16.npz", 21843),
-    "mixer_b16_sam": Checkpoint("mixer_b16", _BUCKET + "sam/Mixer-B_16.npz", 1000),
-    "mixer_b32_sam": Checkpoint("mixer_b32", _BUCKET + "sam/Mixer-B_32.npz", 1000),
+    "mixer_b16_in1k": Checkpoint("mixer_b16", _BUCKET + "imagenet1k/Mixer-B_16.npz"),
+    "mixer_l16_in1k": Checkpoint("mixer_l16", _BUCKET + "imagenet1k/Mixer-L_16.npz"),
+    "mixer_b16_in21k": Checkpoint("mixer_b16", _BUCKET + "imagenet21k/Mixer-B_16.npz"),
+    "mixer_l16_in21k": Checkpoint("mixer_l16", _BUCKET + "imagenet21k/Mixer-L_16.npz"),
+    "mixer_b16_sam": Checkpoint("mixer_b16", _BUCKET + "sam/Mixer-B_16.npz"),
+    "mixer_b32_sam": Checkpoint("mixer_b32", _BUCKET + "sam/Mixer-B_32.npz"),
 }
 
 
@@ -73,7 +73,7 @@ def fetch(name):
             with files.replacing(path) as beside:
                 _download(url, beside, name)
                 _check(beside, path)
-        except (OSError, EOFError) as error:  # of urllib.error too
+        except (OSError, EOFError, http.client.HTTPException) as error:  # of urllib.error too
             reason = getattr(error, "reason", None) or error
             raise ValueError(
                 f"{name} cannot be fetched ({reason}); where there is a network, get {url} and put "

@@ -47,7 +47,7 @@ class Recipe:
     optimizer: str = "adamw"  # one of OPTIMIZERS
     learning_rate: float = 2e-3  # peak, after the warm-up
     final_learning_rate: float = 1e-6  # where the cosine ends
-    warmup_epochs: float = 3.0  # linear from 0 to the peak
+    warmup_epochs: float = 3.0  # linear from 0 to the peak, at most half of the run
     schedule: str = "cosine"  # or "constant"
     weight_decay: float = 0.05  # decoupled; kernels only
     label_smoothing: float = 0.1
@@ -113,7 +113,7 @@ class Recipe:
         """
         updates = max(1, pictures // self.batch_size)  # in one epoch
         epochs = -(-self.steps // updates) if self.steps else self.epochs
-        warmup = self.warmup_epochs
+        warmup = min(self.warmup_epochs, epochs / 2)  # or a short run would end before its peak
         if self.warmup_steps:
             warmup = min(self.warmup_steps / updates, epochs / 10)
         return dataclasses.replace(

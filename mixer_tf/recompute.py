@@ -23,14 +23,18 @@ def recompute_blocks(model):
         ValueError: it is no Mixer, or it has dropout: its second computation would
             draw other masks than the first, and the gradients would be wrong.
     """
-    config = stages.config_of(model)
+    check(stages.config_of(model))
+    for block in stages.blocks(model):
+        block.call = _recomputed(block.call)
+
+
+def check(config):
+    """Refuse a `MixerConfig` whose blocks draw at random (ValueError)."""
     if config.dropout or config.stochastic_depth:
         raise ValueError(
             f"Blocks cannot be computed a second time under dropout ({config.dropout}) or "
             f"stochastic depth ({config.stochastic_depth}); set both to 0, or leave recompute out."
         )
-    for block in stages.blocks(model):
-        block.call = _recomputed(block.call)
 
 
 def _recomputed(call):

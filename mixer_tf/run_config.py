@@ -30,7 +30,7 @@ class RunConfig:
     pictures: str = ""  # `Split.fingerprint` of those trained on
     asked_size: tuple[int, int] | None = None  # of pictures, where one was asked for
     trained_in: str = ""  # the precision that "auto" chose, or `precision` itself
-    products: str = ""  # what products are rounded to, see `runtime.Runtime`
+    products: str = ""  # of fused blocks, see `runtime.Runtime`; "" where none are fused
 
     @property
     def num_classes(self):

@@ -22,6 +22,10 @@ import sys
 from mixer_tf import files, run_config
 from mixer_tf.lock import only_one
 
+# In `result.json`, what a table or a figure of several runs needs.
+_NUMBERS = ("parameters", "epochs", "test_accuracy", "test_standard_error", "test_pictures")
+_NUMBERS += ("train_seconds", "images_per_second")
+
 
 class Run:
     """The files of one run directory, by name.
@@ -147,12 +151,15 @@ class Run:
         return model
 
     def result(self):
-        """What `result.json` says (ValueError where the run has not ended)."""
+        """What `result.json` says (ValueError where the run has not ended, or it is damaged)."""
         if not self.result_file.exists():
             raise ValueError(f"{self.folder} has no result.json: the run has not ended.")
         result = files.read_json(self.result_file)
         if not isinstance(result, dict):
             raise ValueError(f"{self.result_file} is damaged: it holds no table of results.")
+        for name in _NUMBERS:
+            if not isinstance(result.get(name), (int, float)):
+                raise ValueError(f"{self.result_file} is damaged: {name} is no number in it.")
         return result
 
     def write_history(self, rows):

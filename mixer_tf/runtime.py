@@ -149,7 +149,7 @@ def choose_again(precision, trained_in="", products=""):
     Args:
         precision: what was asked for, one of `PRECISIONS`.
         trained_in: the precision that was chosen then, `""` where nothing has begun.
-        products: what its products were rounded to.
+        products: what its products were rounded to, `""` where no blocks were fused.
 
     Returns:
         A `Runtime`, as `choose` does.
@@ -157,6 +157,8 @@ def choose_again(precision, trained_in="", products=""):
     chosen = choose(precision)
     if trained_in and chosen.precision != trained_in:
         chosen = choose(trained_in)  # its state has the variables of this one
+    if products == "float32":  # which every machine has
+        chosen = dataclasses.replace(chosen, products=products)
     if products and chosen.products != products and chosen.is_chief:
         print(
             f"mixer_tf: this run began with products in {products}, which are {chosen.products} "

@@ -44,7 +44,7 @@ def one_thread_each():
     """Let operations run on one thread each, as many at a time as there are cores.
 
     Slower for models that are not split. TensorFlow takes this only before it has computed
-    anything; later all stays as it is.
+    anything; later all stays as it is, and `parts_at_once` is 1.
     """
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -8,6 +8,7 @@ from mixer_tf import figures, stages
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.data import load_data
 from mixer_tf.evaluate import log_probabilities
+from mixer_tf.npz import NpzFile
 
 _NUMBERS = 2**26  # in all pictures of a sample together, 256 MiB
 
@@ -86,10 +87,13 @@ class Subject:
     def snapshots(self):
         """`(kernels [E, h, w, c, C] by frequency, epochs [E])` that the callback wrote."""
         try:
-            with np.load(self.run.filters_file, allow_pickle=False) as file:
-                kernels, epochs = file["kernels"].astype("float32"), file["epochs"]
-        except Exception as error:  # missing or damaged: numpy and zipfile raise their own
+            with NpzFile(self.run.filters_file, kinds="fiu") as file:
+                kernels, epochs = map(file.read_as_is, ("kernels", "epochs"))
+        except (KeyError, ValueError) as error:  # missing or damaged
             raise NotHere("the run has no patch_projections.npz that can be read.") from error
+        if kernels.ndim != 5 or not kernels.size or epochs.shape != kernels.shape[:1]:
+            raise NotHere("the run's patch_projections.npz holds no filters by epoch.")
+        kernels = kernels.astype("float32")
         return kernels[..., figures.by_frequency(kernels[-1])], epochs
 
     def facts(self):

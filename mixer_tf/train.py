@@ -2,12 +2,13 @@
 
 import dataclasses
 
-from mixer_tf import cpu_step, finetune, hosts, stack, zoo
+from mixer_tf import cpu_step, finetune, hosts, recompute, stack, zoo
+from mixer_tf.batches import check_batch
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
 from mixer_tf.trainer import Trainer
-from mixer_tf.variants import find_mixer
+from mixer_tf.variants import RELATIVES, find_mixer
 
 
 @hosts.losing_workers()
@@ -18,7 +19,6 @@ def train(
     recipe,
     out,
     *,
-    source=None,
     image_size=None,
     seed=0,
     precision="auto",
@@ -36,8 +36,6 @@ def train(
         data: a `Data`.
         recipe: a `Recipe`.
         out: folder of the run; new, or empty.
-        source: what `load_data` took, for evaluating the run later; `data.name`
-            if left out.
         image_size: `(height, width)` that the model sees; by default what
             `input_size` says.
         seed: decides initial weights, order, augmentation and dropout.
@@ -72,7 +70,7 @@ def train(
         model=model,
         input_shape=input_shape,
         class_names=data.class_names,
-        data=str(source or data.name),
+        data=data.source or data.name,
         recipe=recipe.in_epochs(len(data.train)).to_dict(),
         seed=seed,
         precision=precision,
@@ -83,7 +81,8 @@ def train(
     )
     # before a folder is made: what does not fit, shows here
     trainer = Trainer(config, data, quiet, bool(pretrained), save_every)
-    chosen = {"trained_in": trainer.runtime.precision, "products": trainer.runtime.products}
+    products = trainer.runtime.products if trainer.fused else ""
+    chosen = {"trained_in": trainer.runtime.precision, "products": products}
     config = trainer.config = dataclasses.replace(config, **chosen)
     run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
     return trainer.fit(run, callbacks)
@@ -135,14 +134,19 @@ def check(model, data, recipe, image_size=None, pretrained=""):
         model, data, recipe, image_size, pretrained: as for `train`.
 
     Raises:
-        ValueError: the model is unknown, the picture does not divide into its patches, or
-            something is asked of it that only a Mixer has.
+        ValueError: the model is unknown, the picture does not divide into its patches, a
+            batch is larger than the data, or something is asked of the model that it cannot do.
     """
-    mixer = find_mixer(model)
-    if mixer:
-        mixer.token_grid((*(image_size or input_size(model, data)), data.image_shape[2]))
+    shape = (*(image_size or input_size(model, data)), data.image_shape[2])
+    check_batch(recipe.part_size, data.train)
+    if mixer := find_mixer(model):
+        mixer.token_grid(shape)
+        if recipe.recompute:
+            recompute.check(mixer)
         return
     zoo.find(model)
+    if model in RELATIVES:
+        RELATIVES[model].token_grid(shape)
     for_mixers = {
         "pretrained": pretrained,
         "freeze": recipe.freeze,

@@ -55,7 +55,7 @@ MODELS = {
     "mixer_rows": _small("mixer", 6_782_858, 404_231_168, "one token for each row of the picture"),
     "resnet20": _small("resnet20", 271_098, 40_551_040, "He et al. 2015; 269,722 of them trained"),
     "resnet20_v2": _small(
-        "resnet20_v2", 574_090, 66_243_072, "pre-activation bottlenecks, the ancestor's"
+        "resnet20_v2", 571_962, 72_534_528, "pre-activation bottlenecks, the ancestor's"
     ),
     "repvgg_a0": _small(
         "repvgg_a0", 7_864_426, 123_384_320, "Ding et al. 2021; 7,041,194 when fused"

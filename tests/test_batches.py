@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf.augment import Augmenter
+from mixer_tf.augment import Augmenter, _Drawn, _operations
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.data import Split
 from mixer_tf.recipe import Augmentation
@@ -149,6 +149,28 @@ def test_as_graphs_and_operation_by_operation_the_same(monkeypatch):
     for step in range(3):
         for a, b in zip(quick(photos(), labels, step), plain(photos(), labels, step)):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_the_larger_the_magnitude_the_more_an_operation_changes(number):
+    """From nothing at 0; `AutoContrast` and `Equalization`, the last two, have no strength."""
+    changes = []
+    for magnitude in (0.0, 0.3, 1.0):
+        drawn = _Drawn(_operations(magnitude)[number])
+        (changed,) = to_numpy([drawn(photos(128), np.random.default_rng(0))])
+        changes.append(np.abs(changed - photos(128)).mean())
+    assert changes[0] < 0.01
+    assert 0.2 < changes[1] < changes[2]
+
+
+def test_a_sharpened_picture_has_more_contrast_than_a_blurred_one():
+    drawn = _Drawn(_operations(1.0)[6])
+    pale = 64 + photos(128) / 2
+    (changed,) = to_numpy([drawn(pale, np.random.default_rng(0))])
+    spread = changed.std((1, 2, 3)) / pale.std((1, 2, 3))
+    assert spread.min() < 0.7  # blurred
+    assert spread.max() > 1.3  # sharpened
+    assert 0.3 < (spread > 1).mean() < 0.7
 
 
 def test_nothing_asked_nothing_changed():

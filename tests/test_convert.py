@@ -42,6 +42,10 @@ def test_a_run_knows_its_model(tmp_path):
     convert(run.folder, tmp_path / "out.npz")
     mixer_tf.save_npz(model, tmp_path / "direct.npz")
     assert weights_of(tmp_path / "out.npz") == weights_of(tmp_path / "direct.npz")
+    with pytest.raises(ValueError, match="run says itself what --model and --image-size would"):
+        convert(run.folder, tmp_path / "no.npz", model="mixer_nano", image_size=16)
+    with pytest.raises(ValueError, match="direct.npz says itself what --classes would"):
+        convert(tmp_path / "direct.npz", tmp_path / "no.weights.h5", "mixer_nano", num_classes=2)
 
 
 def test_what_cannot_be_converted(tmp_path, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixer_tf.data import load_data
+from mixer_tf.data import Split, load_data
 from mixer_tf.pictures import read_pictures
 
 
@@ -253,6 +253,56 @@ def test_folders_beside_train_that_are_not_used_are_named(picture_folder):
     data = load_data(root)
     assert "extra/ beside train/ holds no pictures that are used" in data.report.summary()
     assert len(data.validation) == 1
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "test")])
+def test_splits_may_have_capitals_and_their_longer_names(picture_folder, names):
+    for name in names:
+        root = picture_folder(below=name)
+    data = load_data(root)
+    assert data.class_names == ("cat", "dog")
+    assert (len(data.train), len(data.test)) == (18, 20)
+
+
+def test_a_test_set_beside_class_folders_is_no_class(picture_folder):
+    picture_folder()
+    root = picture_folder(below="test")
+    with pytest.raises(ValueError, match=r"has test/<class>/ and no train/<class>/; give"):
+        load_data(root)
+
+
+def test_a_zip_has_the_order_of_the_folder_it_was_made_from(picture_folder, tmp_path):
+    root = picture_folder(classes=("dog", "dog house"))
+    with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
+        for file in root.glob("*/*"):
+            archive.write(file, file.relative_to(root))
+    one, other = load_data(root), load_data(tmp_path / "same.zip")
+    np.testing.assert_array_equal(one.train.images, other.train.images)
+    assert one.train.fingerprint() == other.train.fingerprint()
+
+
+def test_digits_are_shrunk_as_predict_shrinks_them(digits):
+    small = load_data("digits", (8, 8))
+    assert small.image_shape == (8, 8, 1)
+    picture = Image.fromarray(digits.test.images[3, :, :, 0])
+    expected = np.asarray(picture.resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(small.test.images[3, :, :, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: Split(s.images / 255, s.labels), "are float64 of the shape .* give uint8"),
+        (lambda s: Split(s.images[..., 0], s.labels), r"\[N, height, width, channels\]"),
+        (lambda s: Split(s.images[:, :8], s.labels), r"are \(8, 16, 1\), those of train are"),
+        (lambda s: Split(s.images, s.labels[1:]), "a whole number for each of the 359 pictures"),
+        (lambda s: Split(s.images, s.labels / 1), "labels of test are float64"),
+        (lambda s: Split(s.images, s.labels + 1), r"lie in \[1, 10\]; there are 10 classes"),
+    ],
+)
+def test_arrays_that_no_model_takes_are_refused(digits, change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(digits, test=change(digits.test))
 
 
 def test_a_class_may_be_called_as_a_split(picture_folder):

@@ -330,11 +330,18 @@ def server(tmp_path, google, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/google.npz"
-        known = {"mixer_test": pretrained.Checkpoint("mixer_b16", url, 7)}
+        known = {"mixer_test": pretrained.Checkpoint("mixer_b16", url)}
         monkeypatch.setattr(pretrained, "CHECKPOINTS", known)
         monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
         yield server
         server.shutdown()
+
+
+def test_a_server_that_answers_rubbish_is_one_line(server, monkeypatch):
+    """As portals of hotels do: no HTTP at all."""
+    monkeypatch.setattr(Quiet, "do_GET", lambda self: self.wfile.write(b"welcome, please pay\n"))
+    with pytest.raises(ValueError, match="mixer_test cannot be fetched .*welcome.* put it at"):
+        pretrained.fetch("mixer_test")
 
 
 def test_a_known_checkpoint_is_fetched_once_and_keeps_its_hash(server, google):

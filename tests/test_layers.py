@@ -129,6 +129,10 @@ def test_dropout_is_active_only_in_training():
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="mlp_dim is 0"):
         MlpBlock(0)
+    with pytest.raises(ValueError, match="tokens_mlp_dim is 0"):
+        MixerBlock(0, 4)
+    with pytest.raises(ValueError, match="channels_mlp_dim is 2.5"):
+        MixerBlock(4, 2.5)
     with pytest.raises(ValueError, match="fixed number of tokens"):
         MixerBlock(4, 4).build((None, None, 8))
 

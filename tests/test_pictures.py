@@ -104,6 +104,10 @@ def test_sixteen_bits_keep_their_brightness(tmp_path, ending):
     Image.fromarray(values).save(tmp_path / f"deep.{ending}")
     ((_, image),) = read_pictures(tmp_path / f"deep.{ending}", (8, 8, 1))
     np.testing.assert_allclose(image[..., 0], values / 257, atol=1)
+    if ending != "ppm":  # Pillow opens that as 32 bits, see `decoding.rgb`
+        Image.fromarray(np.full((8, 8), 200, "uint16")).save(tmp_path / f"dark.{ending}")
+        ((_, dark),) = read_pictures(tmp_path / f"dark.{ending}", (8, 8, 1))
+        np.testing.assert_allclose(dark, 200 / 257, atol=1)
     (tmp_path / "more").mkdir()
     Image.fromarray(np.ones((8, 8), "float32")).save(tmp_path / "more" / "float.tiff")
     with pytest.raises(ValueError, match=r"float.tiff cannot be read: .* fractions"):
@@ -222,7 +226,7 @@ def test_the_commands_say_and_write_it(picture_folder, tmp_path, capfd, without_
 
     data = load_data(root)
     model = MixerConfig(1, 8, 4, 8, (8, 8))
-    train(model, data, Recipe(1, 18, warmup_epochs=0), tmp_path / "run", source=root, quiet=True)
+    train(model, data, Recipe(1, 18, warmup_epochs=0), tmp_path / "run", quiet=True)
     assert "left out: dog/bad.png: it is empty" in (tmp_path / "run" / "pictures.txt").read_text()
     for command in (["predict", "run", str(root / "dog"), "--top", "1"], ["evaluate", "run"]):
         command[1] = str(tmp_path / "run")

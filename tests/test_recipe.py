@@ -167,6 +167,17 @@ def test_products_follow_the_processor(monkeypatch, flags, products):
     assert ("multiply in bfloat16" in chosen.describe(fused=True)) == (products == "bfloat16")
 
 
+def test_a_run_that_began_in_float32_goes_on_in_float32(monkeypatch, capsys):
+    """Every machine has it; products in bfloat16 not every one has, which is said."""
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: True)
+    assert runtime.choose_again("auto", "float32", "float32").products == "float32"
+    assert runtime.choose_again("auto", "float32", "").products == runtime.choose().products
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: False)
+    assert runtime.choose_again("auto", "float32", "bfloat16").products == "float32"
+    assert "began with products in bfloat16, which are float32 here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("capability", "precision"),
     [((6, 1), "float32"), ((7, 0), "mixed_float16"), ((7, 5), "mixed_float16")]

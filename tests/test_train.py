@@ -20,7 +20,7 @@ from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runtime import Runtime
 from mixer_tf.saving import Interrupted, KeepWeights
-from mixer_tf.train import input_size, resume, train
+from mixer_tf.train import check, input_size, resume, train
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RelativeConfig
 
@@ -377,10 +377,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
         train(SMALL, data, RECIPE, tmp_path / "mine", quiet=True)
     with pytest.raises(ValueError, match="holds no run"):
         resume(tmp_path / "mine", data)
-    other = dataclasses.replace(data, class_names=("a", "b"))
+    other = dataclasses.replace(data, class_names=tuple("abcdefghij"))
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text((out / "config.json").read_text())
-    with pytest.raises(ValueError, match="has 2 others"):
+    with pytest.raises(ValueError, match="has 10 others"):
         resume(tmp_path / "half", other)
     fewer = dataclasses.replace(data, train=data.train.take(slice(1, None)))
     with pytest.raises(ValueError, match="trained on other pictures of digits than are there now"):
@@ -388,6 +388,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
     relative = RelativeConfig("resmlp", 1, 8, (4, 4))
     with pytest.raises(ValueError, match="There is no model"):
         train(relative, data, RECIPE, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "recipe", "words"),
+    [
+        ("gmixer_24", (100, 100), RECIPE, "100"),
+        ("mixer_rows", (32, 32), Recipe(1, 8, recompute=True), "a second time under dropout"),
+        ("mixer_nano", (16, 16), Recipe(1, 5000), "batch_size is 5000, but there are"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is(data, name, size, recipe, words):
+    """So that a comparison does not end after its first model."""
+    with pytest.raises(ValueError, match=words):
+        check(name, data, recipe, size)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}'])

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import re
 import shutil
 
@@ -38,6 +39,7 @@ RESULT = {
     "test_standard_error": 0.01,
     "test_pictures": 359,
     "train_seconds": 12.0,
+    "images_per_second": 120.0,
     "device": "a processor",
 }
 
@@ -121,8 +123,8 @@ def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys, content
     assert not (tmp_path / "figures").exists()
 
 
-def test_runs_beside_it_are_compared(mixer, tmp_path):
-    for name in ("small", "twin", "other_data", "damaged"):
+def test_runs_beside_it_are_compared(mixer, tmp_path, monkeypatch):
+    for name in ("small", "twin", "other_data", "damaged", "empty", "closed"):
         (tmp_path / name).mkdir()
         for file in ("config.json", "history.csv", "result.json"):
             shutil.copy(mixer.folder / file, tmp_path / name / file)
@@ -130,8 +132,26 @@ def test_runs_beside_it_are_compared(mixer, tmp_path):
     other.write_text(json.dumps({**json.loads(other.read_text()), "data": "cifar10"}))
     for file in ("config.json", "result.json"):
         (tmp_path / "damaged" / file).write_text("{")
-    beside = drawings._beside(Subject(Run.open(tmp_path / "small")))
+    (tmp_path / "empty" / "result.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        exists = pathlib.Path.exists
+
+        def refusing(path):  # as Python 3.11 does for a folder that others may not look into
+            if "closed" in path.parts:
+                raise PermissionError(13, "Permission denied", str(path))
+            return exists(path)
+
+        patch.setattr(pathlib.Path, "exists", refusing)
+        beside = drawings._beside(Subject(Run.open(tmp_path / "small")))
     assert [run["name"] for run in beside] == ["small", "twin"]
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 1, 8), (8,), (2, 4, 4, 1, 8)])
+def test_snapshots_of_another_shape_are_no_figure(tmp_path, shape):
+    run = make_run(tmp_path / "run", "mixer_nano")
+    np.savez(run.filters_file, order=np.arange(8), epochs=[0, 1, 2], kernels=np.ones(shape))
+    with pytest.raises(NotHere, match="holds no filters by epoch"):
+        _ = Subject(run).snapshots
 
 
 def test_sample_takes_every_class_of_a_sorted_split(digits):

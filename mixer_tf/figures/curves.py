@@ -74,9 +74,11 @@ def comparison(runs, data_name):
         ]
         for name, run in zip(names, runs)
     ]
+    columns = ["model", "weights", "MACs per picture"]
+    columns += ["pictures/s (median epoch)", "time, all included"]
     drawn = table.table(
         rows,
-        colLabels=["model", "weights", "MACs per picture", "pictures/s trained", "training time"],
+        colLabels=columns,
         loc="center",
         cellLoc="center",
         edges="horizontal",
