@@ -11,6 +11,7 @@ import urllib.request
 from tqdm import tqdm
 
 from mixer_tf import files, zoo
+from mixer_tf.report import printable
 
 _PIECE = 1 << 20  # bytes read at a time
 _BUCKET = "https://storage.googleapis.com/mixer_models/"
@@ -74,7 +75,7 @@ def fetch(name):
                 _download(url, beside, name)
                 _check(beside, path)
         except (OSError, EOFError, http.client.HTTPException) as error:  # of urllib.error too
-            reason = getattr(error, "reason", None) or error
+            reason = printable(" ".join(str(getattr(error, "reason", None) or error).split()))
             raise ValueError(
                 f"{name} cannot be fetched ({reason}); where there is a network, get {url} and put "
                 f"it at {path}."

@@ -76,7 +76,8 @@ class Cifar(Recipe):
 
     `mixer_cifar_4` (200,202 weights): 83.41 ± 0.37 % on CIFAR-10's test pictures (JPEG copy), one
     seed, 72 minutes at the median rate on 2 cores of an AMD EPYC, TensorFlow 2.21.0, by
-    `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`.
+    `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`, when two of
+    RandAugment's operations were wrong (docs/accuracy.md).
     """
 
     epochs: int = 100
@@ -90,7 +91,10 @@ class Cifar(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class Finetune(Recipe):
-    """Google's fine-tuning of its Mixers (google-research/vision_transformer), 224 px pictures."""
+    """Google's fine-tuning of its Mixers on CIFAR (google-research/vision_transformer), 224 px.
+
+    Its augmentation, crops of 5 to 100 % of the area and flips, is shifts and flips here.
+    """
 
     steps: int = 10_000
     warmup_steps: int = 500

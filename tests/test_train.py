@@ -398,10 +398,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
         ("mixer_nano", (16, 16), Recipe(1, 5000), "batch_size is 5000, but there are"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_anything_is(data, name, size, recipe, words):
+def test_what_cannot_be_trained_is_refused_before_anything_is(digits, name, size, recipe, words):
     """So that a comparison does not end after its first model."""
     with pytest.raises(ValueError, match=words):
-        check(name, data, recipe, size)
+        check(name, digits, recipe, size)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}'])
