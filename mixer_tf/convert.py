@@ -43,8 +43,8 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
         told = {} if source.name.endswith(".weights.h5") else {"--classes": num_classes}
     if needless := [flag for flag, value in told.items() if value is not None]:
         raise ValueError(
-            f"{source} says itself what {' and '.join(needless)} would; leave that out. For weights "
-            "of another picture size there is `mixer_tf.resize`."
+            f"{source} says itself what {' and '.join(needless)} would; leave that out. For "
+            "weights of another picture size there is `mixer_tf.resize`."
         )
     if source.is_dir():
         built = Run.open(source).model()
