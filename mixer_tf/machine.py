@@ -20,15 +20,18 @@ def look():
 def _look_tensorflow():
     import tensorflow as tf
 
-    gpus = tf.config.list_logical_devices("GPU")
+    # Asking for logical devices would start TensorFlow, which takes no number of threads then.
+    def count(devices):
+        parts = map(tf.config.get_logical_device_configuration, devices)
+        return sum(len(part or [None]) for part in parts)
+
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
-        details = tf.config.experimental.get_device_details(
-            tf.config.list_physical_devices("GPU")[0]
-        )
+        details = tf.config.experimental.get_device_details(gpus[0])
         best, why = gpu_precision(details.get("compute_capability", (0, 0)))
-        return details.get("device_name", "GPU"), "gpu", len(gpus), best, why
-    count = len(tf.config.list_logical_devices("CPU"))
-    return _cpu_name(), "cpu", count, "float32", "on a CPU nothing else measured faster"
+        return details.get("device_name", "GPU"), "gpu", count(gpus), best, why
+    cpus = count(tf.config.get_visible_devices("CPU"))
+    return _cpu_name(), "cpu", cpus, "float32", "on a CPU nothing else measured faster"
 
 
 def _look_jax():

@@ -138,6 +138,7 @@ def take_logical(count):
 
     shown = [tf.config.LogicalDevice(f"/device:CPU:{i}", "CPU") for i in range(count)]
     tf.config.list_logical_devices = lambda kind: shown if kind == "CPU" else []
+    tf.config.get_logical_device_configuration = lambda device: shown
 
 
 def watched(training, watch):

@@ -108,3 +108,15 @@ def test_weighted_pictures_are_refused():
     images, labels = np.zeros((4, 8, 12, 3), "float32"), np.eye(5, dtype="float32")[:4]
     with pytest.raises(ValueError, match="takes no sample_weight"):
         split.fit(images, labels, sample_weight=np.ones(4), verbose=0)
+
+
+def test_looking_at_the_machine_leaves_its_threads_to_be_set():
+    """`--per-device` counts devices before a training sets the threads of its process."""
+    code = """
+from mixer_tf import runtime, split_batch
+print(runtime.choose().replicas)
+split_batch.one_thread_each()
+print(split_batch.parts_at_once())
+"""
+    done = run_python(code)
+    assert done.stdout.split() == ["1", str(split_batch.cores())]
