@@ -60,6 +60,9 @@ class Quick(Recipe):
     seed, in 10.3 minutes from the command to its result (9.2 of them in `fit`) on 2 cores of an
     AMD EPYC, TensorFlow 2.21.0, by
     `python -m mixer_tf train --model mixer_cifar_4 --recipe quick --data cifar10`.
+
+    `resnet20` (269,722 weights trained): 86.52 ± 0.34 %, one seed, 100 minutes at the median rate
+    on 2 cores of an Intel Xeon at 2.5 GHz, the same versions, with `--epochs 30`.
     """
 
     epochs: int = 15
