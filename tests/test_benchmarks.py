@@ -64,7 +64,7 @@ def test_those_that_the_pages_name_are_there():
 @pytest.fixture
 def run(tmp_path):
     """As it stands on disk after two epochs of 600 pictures, at 10 a second."""
-    recipe = dataclasses.replace(RECIPES["cifar"], epochs=2)
+    recipe = dataclasses.replace(RECIPES["cifar"], epochs=2).in_epochs(600)
     about = RunConfig(
         "resnet20", (8, 8, 3), ["a", "b"], "cifar10", recipe.to_dict(), 0, "float32", ""
     )
@@ -73,6 +73,7 @@ def run(tmp_path):
     result = {"images_per_second": 10.0, "epochs": 2, "parameters": 7, "test_accuracy": 0.75}
     result |= {"model": "resnet20", "data": "cifar10", "device": "abacus", "versions": {"x": "1"}}
     result |= {"test_standard_error": 0.01, "test_pictures": 50, "seed": 3, "test_loss": 0.5}
+    result["train_seconds"] = 120.0
     result["command"] = "python -m mixer_tf train --recipe cifar"
     run.result_file.write_text(json.dumps(result))
     return run
@@ -145,7 +146,8 @@ def test_another_recipe_than_the_one_begun_is_refused(script, run, tiny_data):
     with pytest.raises(ValueError, match="Give another folder"):
         resumable.train_to_the_end("resnet20", tiny_data, RECIPES["quick"], run.folder)
     kept = dataclasses.replace(RECIPES["cifar"], epochs=2)
-    again = resumable.train_to_the_end(
-        "resnet20", dataclasses.replace(tiny_data, class_names=("a", "b")), kept, run.folder
-    )
+    splits = {name: getattr(tiny_data, name) for name in ("train", "validation", "test")}
+    two = {name: dataclasses.replace(s, labels=s.labels % 2) for name, s in splits.items()}
+    data = dataclasses.replace(tiny_data, class_names=("a", "b"), **two)
+    again = resumable.train_to_the_end("resnet20", data, kept, run.folder)
     assert again == run.result()  # it had ended: nothing to train

@@ -249,10 +249,10 @@ def test_each_model_reads_pictures_at_the_size_it_sees(told, tmp_path, picture_f
 def test_data_is_kept_as_a_path_from_everywhere(told, tmp_path, picture_folder, monkeypatch):
     root = picture_folder()
     monkeypatch.chdir(root.parent)
-    _, options = told("train", "--data", root.name, "--out", tmp_path / "run")
-    assert options["source"] == str(root)
-    _, options = told("train", "--out", tmp_path / "run")
-    assert options["source"] == "digits"
+    told("train", "--data", root.name, "--out", tmp_path / "run")
+    assert told.data.source == str(root)
+    told("train", "--out", tmp_path / "run")
+    assert told.data.source == "digits"
 
 
 def test_what_one_of_several_models_cannot_do_is_said_before_the_first_is_trained(capfd, tmp_path):
