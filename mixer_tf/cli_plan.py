@@ -50,6 +50,7 @@ def make_plan(names, flags, default_name):
         base = Recipe.from_dict(first.config().recipe)
         kept = {k: v for k, v in cli_resume.kept(first).items() if k not in given}
         flags = {**flags, **kept}
+    flags = {**flags, "pretrained": _pretrained(flags["pretrained"] or "")}
     stem = pathlib.Path(flags["data"]).stem
     name = flags["recipe"] or default_recipe(stem, flags["pretrained"])
     if name not in RECIPES:
@@ -67,7 +68,7 @@ def make_plan(names, flags, default_name):
         "image_size": (size, size) if size else None,
         "seed": flags["seed"],
         "precision": flags["precision"],
-        "pretrained": _pretrained(flags["pretrained"] or ""),
+        "pretrained": flags["pretrained"],
         "command": "python -m mixer_tf " + shlex.join(sys.argv[1:]),
         "save_every": flags["save_every"] or 0,
     }

@@ -1,7 +1,5 @@
 """What a resumed run keeps of the command it began with, and which flags it refuses."""
 
-import pathlib
-
 from mixer_tf.runs import Run
 from mixer_tf.variants import find_mixer
 
@@ -44,9 +42,6 @@ def check(run, given, flags, recipe):
     if flags["precision"] == config.trained_in:
         has["precision"] = config.trained_in  # as what "auto" chose may be said
     asked = {name: flags.get(name) for name in has} | recipe.to_dict()
-    if asked["pretrained"] and config.pretrained:  # as it is kept, from whatever folder
-        same = pathlib.Path(asked["pretrained"]).absolute() == pathlib.Path(config.pretrained)
-        asked["pretrained"] = config.pretrained if same else asked["pretrained"]
     wanted = {name for name in given if name in has}
     if "recipe" in given:
         wanted |= set(config.recipe)

@@ -106,9 +106,10 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         source: `"digits"`, `"cifar10"`, `"cifar100"`, a folder or a `.zip` of
             one. A folder holds `train/<class>/*` and `test/<class>/*`, or class
             folders alone; where there is no `test/`, a tenth of the training
-            pictures becomes the test set. `val/<class>/*` (or `valid`,
-            `validation`) is the validation set where it is there. A name is
-            looked for in `$MIXER_TF_DATA_DIR` first (`cifar10`, `cifar10.zip`).
+            pictures becomes the test set. `val/<class>/*` is the validation set
+            where it is there. `training`, `valid`, `validation`, `testing` and
+            capitals are understood too. A name is looked for in
+            `$MIXER_TF_DATA_DIR` first (`cifar10`, `cifar10.zip`).
         image_size: `(height, width)` that pictures are resized to where they differ
             in size, or are larger in a dimension; smaller ones that agree keep their
             size. Needed only where they differ.
@@ -128,7 +129,8 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     if not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
     report = Report(strict)
-    name, splits, class_names = _load(str(source), image_size, report)
+    source = str(source)
+    name, splits, class_names = _load(source, image_size, report)
     splits = {split: _no_larger(part, image_size) for split, part in splits.items()}
     everything = splits["train"]
     chosen = {"train": np.arange(len(everything))}
@@ -139,7 +141,7 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         )
     if len(chosen) > 1:  # after all is chosen, so that pictures are copied once
         splits |= {split: everything.take(indices) for split, indices in chosen.items()}
-    source = str(source) if source in NAMES else str(pathlib.Path(source).absolute())
+    source = source if source in NAMES else str(pathlib.Path(source).absolute())
     return Data(name, class_names=tuple(class_names), report=report, source=source, **splits)
 
 

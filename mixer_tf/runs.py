@@ -23,8 +23,8 @@ from mixer_tf import files, run_config
 from mixer_tf.lock import only_one
 
 # In `result.json`, what a table or a figure of several runs needs.
-_NUMBERS = ("parameters", "epochs", "test_accuracy", "test_standard_error", "test_pictures")
-_NUMBERS += ("train_seconds", "images_per_second")
+_PROMISED = ("parameters", "epochs", "test_accuracy", "test_standard_error", "test_pictures")
+_PROMISED += ("train_seconds", "images_per_second")
 
 
 class Run:
@@ -157,7 +157,7 @@ class Run:
         result = files.read_json(self.result_file)
         if not isinstance(result, dict):
             raise ValueError(f"{self.result_file} is damaged: it holds no table of results.")
-        for name in _NUMBERS:
+        for name in _PROMISED:
             if not isinstance(result.get(name), (int, float)):
                 raise ValueError(f"{self.result_file} is damaged: {name} is no number in it.")
         return result

@@ -255,6 +255,16 @@ def test_data_is_kept_as_a_path_from_everywhere(told, tmp_path, picture_folder, 
     assert told.data.source == "digits"
 
 
+def test_weights_to_begin_with_are_kept_as_a_path_from_everywhere(told, tmp_path, monkeypatch):
+    (tmp_path / "google.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--model", "mixer_nano", "--pretrained", "google.npz", "--data", "digits"]
+    _, options = told(*words, "--out", "run")
+    assert options["pretrained"] == str(tmp_path / "google.npz")
+    _, options = told("train", "--pretrained", "mixer_b16_in1k", "--out", "run")
+    assert options["pretrained"] == "mixer_b16_in1k"
+
+
 def test_what_one_of_several_models_cannot_do_is_said_before_the_first_is_trained(capfd, tmp_path):
     words = ["compare", "--out", tmp_path / "out", "--models", "mixer_nano"]
     line = refused(capfd, *words, "mixer_cifar_2", "--image-size", "32")
@@ -266,9 +276,9 @@ def test_what_one_of_several_models_cannot_do_is_said_before_the_first_is_traine
 
 def test_a_file_of_the_same_name_as_the_callbacks(monkeypatch, tmp_path, digits):
     other = types.ModuleType("callbacks")
-    other.__file__ = "/home/someone/callbacks.py"
+    other.__file__ = str(tmp_path / "callbacks.py")
     monkeypatch.setitem(sys.modules, "callbacks", other)
-    with pytest.raises(ValueError, match="/home/someone/callbacks.py hides"):
+    with pytest.raises(ValueError, match=r"callbacks\.py hides"):
         tensorboard_callbacks(Run(tmp_path), digits)
 
 

@@ -167,6 +167,15 @@ def test_products_follow_the_processor(monkeypatch, flags, products):
     assert ("multiply in bfloat16" in chosen.describe(fused=True)) == (products == "bfloat16")
 
 
+def test_a_short_run_comes_to_its_peak():
+    recipe = Recipe(epochs=2, learning_rate=0.1, warmup_epochs=3, final_learning_rate=0)
+    recipe = recipe.in_epochs(640)
+    rates = [float(make_schedule(recipe, 5)(step)) for step in range(11)]
+    assert max(rates) == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0, abs=1e-6)
+    assert Recipe(epochs=6).in_epochs(640).warmup_epochs == 3
+
+
 def test_a_run_that_began_in_float32_goes_on_in_float32(monkeypatch, capsys):
     """Every machine has it; products in bfloat16 not every one has, which is said."""
     monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: True)

@@ -173,6 +173,15 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_hosts_with_the_same_process_number_write_beside_each_other(tmp_path):
+    """As in containers, where every process is number 1."""
+    with files.replacing(tmp_path / "file") as one, files.replacing(tmp_path / "file") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_disk_that_is_full_at_any_byte(tmp_path, model, limited):
     run = Run(tmp_path)
     save(run, model, 1)
