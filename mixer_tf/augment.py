@@ -38,8 +38,11 @@ class Augmenter:
         self._flip = _Drawn(layers.RandomFlip("horizontal", dtype="float32"))
         self._rotate = _Drawn(layers.RandomRotation(a.rotation, dtype="float32"))
         self._zoom = _Drawn(layers.RandomZoom(a.zoom, a.zoom, dtype="float32"))
-        operations = _operations(a.magnitude) if a.rand_augment else []
-        self._operations = [_Drawn(layer) for layer in operations]
+        self._operations = []
+        if a.rand_augment:
+            from mixer_tf.rand_augment import operations  # Keras 2.15 lacks what it builds on
+
+            self._operations = [_Drawn(layer) for layer in operations(a.magnitude)]
         self._mixups = []
         if a.mixup:
             self._mixups.append(_Drawn(layers.MixUp(a.mixup, dtype="float32")))
@@ -89,39 +92,6 @@ class Augmenter:
                 part = self._operations[number](part, draws)
             parts.append(part)
         return keras.ops.concatenate(parts)
-
-
-def _operations(magnitude):
-    """RandAugment's operations (Cubuk et al. 2020, section 3) as Keras layers, at a strength.
-
-    Magnitude 1 is the strongest that the paper's search space allows; 0 leaves a picture as it
-    is, but for the last two, which have no strength.
-    """
-    m = magnitude
-
-    class Solarization(layers.Solarization):
-        """Keras's inverts what is above a number in [0, 255 m], so the more the smaller m is."""
-
-        def get_random_transformation(self, *args, **kwargs):
-            drawn = super().get_random_transformation(*args, **kwargs)
-            return drawn and {**drawn, "thresholds": 256 - drawn["thresholds"]}
-
-    # float32 whatever the policy: pictures are rounded once, by the model, if at all.
-    plain = {"dtype": "float32"}
-    moved = {"fill_mode": "constant", "interpolation": "nearest", "fill_value": 127.5, **plain}
-    return [
-        layers.RandomShear(0.3 * m, 0.3 * m, **moved),
-        layers.RandomTranslation(0.3 * m, 0.3 * m, **moved),
-        layers.RandomRotation(30 / 360 * m, **moved),
-        layers.RandomBrightness(0.5 * m, **plain),
-        layers.RandomColorDegeneration(0.9 * m, **plain),
-        layers.RandomContrast(0.9 * m, **plain),
-        layers.RandomSharpness((0.5 - 0.45 * m, 0.5 + 0.45 * m), **plain),
-        Solarization(threshold_factor=(0.0, m), **plain),
-        layers.RandomPosterization((round(8 - 4 * m), 8), **plain),
-        layers.AutoContrast(**plain),
-        layers.Equalization(**plain),
-    ]
 
 
 class _Drawn:

@@ -76,7 +76,8 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
         weight_decay=weight_decay or (0.0 if recipe.optimizer == "adamw" else None),
         global_clipnorm=recipe.clip_norm or None,
         use_ema=bool(recipe.ema),
-        ema_momentum=recipe.ema or 0.99,
+        # Keras averages after each part of a batch, also where the weights stay as they are.
+        ema_momentum=recipe.ema ** (1 / recipe.accumulate) if recipe.ema else 0.99,
     )
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)

@@ -147,6 +147,11 @@ def check(model, data, recipe, image_size=None, pretrained=""):
     zoo.find(model)
     if model in RELATIVES:
         RELATIVES[model].token_grid(shape)
+    elif recipe.ema:
+        raise ValueError(
+            f"ema is {recipe.ema}, but {model} has BatchNormalization, whose statistics Keras does "
+            "not average along with the weights; set ema to 0."
+        )
     for_mixers = {
         "pretrained": pretrained,
         "freeze": recipe.freeze,

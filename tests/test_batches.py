@@ -5,10 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from mixer_tf.augment import Augmenter, _Drawn, _operations
+from mixer_tf.augment import Augmenter, _Drawn
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.data import Split
+from mixer_tf.rand_augment import operations
 from mixer_tf.recipe import Augmentation
 
 FULL = Augmentation(
@@ -156,7 +158,7 @@ def test_the_larger_the_magnitude_the_more_an_operation_changes(number):
     """From nothing at 0; `AutoContrast` and `Equalization`, the last two, have no strength."""
     changes = []
     for magnitude in (0.0, 0.3, 1.0):
-        drawn = _Drawn(_operations(magnitude)[number])
+        drawn = _Drawn(operations(magnitude)[number])
         (changed,) = to_numpy([drawn(photos(128), np.random.default_rng(0))])
         changes.append(np.abs(changed - photos(128)).mean())
     assert changes[0] < 0.01
@@ -164,13 +166,52 @@ def test_the_larger_the_magnitude_the_more_an_operation_changes(number):
 
 
 def test_a_sharpened_picture_has_more_contrast_than_a_blurred_one():
-    drawn = _Drawn(_operations(1.0)[6])
+    drawn = _Drawn(operations(1.0)[6])
     pale = 64 + photos(128) / 2
     (changed,) = to_numpy([drawn(pale, np.random.default_rng(0))])
     spread = changed.std((1, 2, 3)) / pale.std((1, 2, 3))
     assert spread.min() < 0.7  # blurred
     assert spread.max() > 1.3  # sharpened
     assert 0.3 < (spread > 1).mean() < 0.7
+
+
+def test_a_sharpened_or_blurred_plain_picture_stays_as_it_is():
+    """Up to its border, where Keras's own layer sees black."""
+    drawn = _Drawn(operations(1.0)[6])
+    plain = np.full((16, 8, 8, 3), 200, "float32")
+    (changed,) = to_numpy([drawn(plain, np.random.default_rng(0))])
+    np.testing.assert_allclose(changed, 200, rtol=1e-5)
+
+
+def test_contrast_is_raised_and_lowered():
+    drawn = _Drawn(operations(0.5)[5])
+    pale = 64 + photos(128) / 2
+    (changed,) = to_numpy([drawn(pale, np.random.default_rng(0))])
+    spread = changed.std((1, 2, 3)) / pale.std((1, 2, 3))
+    assert 0.54 < spread.min() < 0.6
+    assert 1.35 < spread.max() < 1.46
+    assert 0.3 < (spread > 1).mean() < 0.7
+
+
+def test_equalization_is_pillows():
+    random = np.random.default_rng(0)
+    dark = random.integers(20, 90, (6, 32, 32, 3)) ** 1.1
+    dark[0] = 7  # nothing to spread
+    dark[1, :31] = 7  # next to nothing
+    dark[2] = random.integers(0, 2, (32, 32, 3)) * 255
+    dark = dark.astype("uint8")
+    drawn = _Drawn(operations(0.5)[10])
+    (changed,) = to_numpy([drawn(dark.astype("float32"), np.random.default_rng(0))])
+    pillow = [np.asarray(ImageOps.equalize(Image.fromarray(one))) for one in dark]
+    np.testing.assert_array_equal(changed, pillow)
+
+
+@pytest.mark.parametrize("number", [9, 10])
+def test_what_draws_nothing_does_not_look_at_a_pictures_neighbours(number):
+    drawn, draws = _Drawn(operations(0.5)[number]), np.random.default_rng(0)
+    (together,) = to_numpy([drawn(photos(4) / [[[[1]]], [[[2]]], [[[3]]], [[[4]]]], draws)])
+    alone = [drawn(photos(4)[i : i + 1] / (i + 1), draws)[0] for i in range(4)]
+    np.testing.assert_allclose(together, to_numpy(alone), atol=1e-3)
 
 
 def test_nothing_asked_nothing_changed():

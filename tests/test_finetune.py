@@ -113,6 +113,23 @@ def test_accumulation_counts_updates_for_the_schedule():
     assert np.allclose(rates[1], rates[4], rtol=0.01, atol=1e-6)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_averaged_weights_forget_by_updates_not_by_parts(parts):
+    """A weight falls from 1 to 0; ten updates later its average is about 0.9^11."""
+    variable = keras.Variable([1.0])
+    plain = {"optimizer": "sgd", "schedule": "constant", "learning_rate": 1.0, "warmup_epochs": 0}
+    recipe = dataclasses.replace(PLAIN, **plain, clip_norm=0, accumulate=parts, ema=0.9)
+    optimizer = make_optimizer(recipe, 40)
+    optimizer.momentum = 0.0
+    optimizer.build([variable])
+    for gradient in [0.0, 0.0, 1.0, *[0.0] * 10]:
+        for _ in range(parts):
+            optimizer.apply([keras.ops.full(1, gradient)], [variable])
+    assert float(variable[0]) == 0
+    (average,) = optimizer._model_variables_moving_average
+    assert float(average[0]) == pytest.approx(0.9**11, rel=0.1)
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_layer_rates_scale_the_update_itself(kind):
     images, labels = batch()
