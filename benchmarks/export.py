@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from mixer_tf.batches import EvaluationBatches
-from mixer_tf.data import load_data
 from mixer_tf.export import examples, export, size_on_disk
+from mixer_tf.run_data import load_run_data
 from mixer_tf.runs import Run
 
 KINDS = [
@@ -89,7 +89,7 @@ def main():
     run = Run.open(arguments.run)
     config, model = run.config(), run.model()
     size = config.input_shape[:2]
-    data = load_data(arguments.data or config.data, size, seed=config.seed)
+    data = load_run_data(config, arguments.data)
     count = min(arguments.pictures, len(data.test))
     chosen = np.random.default_rng(0).permutation(len(data.test))[:count]
     split = data.test.take(chosen)

@@ -15,6 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import mixer_tf
+from mixer_tf.run_data import load_run_data
 from mixer_tf.zoo import count_macs
 
 PAIRS = 200
@@ -43,7 +44,7 @@ def main(folder):
     """Print the comparison for a run."""
     run = mixer_tf.Run.open(folder)
     config = run.config()
-    data = mixer_tf.load_data(config.data, config.input_shape[:2], seed=config.seed)
+    data = load_run_data(config)
     images = data.test.images[:1000].astype("float32")
     branched = run.model()
     fused = mixer_tf.fuse(branched)

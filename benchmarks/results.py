@@ -33,7 +33,8 @@ epochs, beside other work on the same machine. Minutes are calculated from it, w
 validation; some runs were paused meanwhile. The column before pictures/s says when *validation*
 accuracy first reached {100 * MARK:.1f} %, the published test accuracy of MLP-Mixer-CIFAR10 with 4
 blocks. Version 0.1.0 is not released yet and recipes changed under that number: the recipe that
-a run had is in its `config.json`.
+a run had is in its `config.json`. `cifar` was run when four of RandAugment's operations were not
+what they are now (docs/accuracy.md).
 """
 # What others have published, for the picture: (name, weights, test accuracy in per cent).
 PUBLISHED = (
@@ -132,7 +133,11 @@ def picture(runs):
             name, (weights, accuracy), place, textcoords="offset points", size=7, color="0.35"
         )
     for panel, label in zip(
-        axes, ("weights as counted here (hollow: accuracy as published)", "minutes of training")
+        axes,
+        (
+            "weights (hollow: as published, original pictures)",
+            "minutes of training",
+        ),
     ):
         panel.set(xscale="log", xlabel=label)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

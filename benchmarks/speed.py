@@ -25,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from matplotlib.figure import Figure
 
 from mixer_tf.figures.style import colour, save
+from mixer_tf.variants import find_mixer
 from mixer_tf.zoo import MODELS
 
 WORKER = pathlib.Path(__file__).parent / "contenders.py"
@@ -108,9 +109,20 @@ def race(ways, model, batch, rounds, torch_python):
     return {c.way: c.seconds for c in contenders}, missing
 
 
+def operations(model):
+    """Floating-point operations of one picture, forward and in a training step."""
+    entry, mixer = MODELS[model], find_mixer(model)
+    rows, columns = mixer.token_grid(entry.input_shape)
+    pixels = mixer.patch_size[0] * mixer.patch_size[1] * entry.input_shape[2]
+    stem = rows * columns * pixels * mixer.hidden_dim
+    # The backward pass has two products for each one of the forward pass, but that nobody asks
+    # for the gradient for the picture.
+    return 2 * entry.macs, 2 * (3 * entry.macs - stem)
+
+
 def summary(seconds, model, batch):
     """Rows of the table: way, images a second, ratio to ours, share of the float32 limit."""
-    work = 2 * MODELS[model].macs * batch  # of a forward pass
+    forward, training = operations(model)
     limit = [PRODUCT / s for s in seconds["float32 product"]]
     rows = []
     for way, times in seconds.items():
@@ -118,14 +130,13 @@ def summary(seconds, model, batch):
             rows.append((way, None, None, statistics.median(PRODUCT / s for s in times)))
             continue
         first = "inference: mixer_tf" if way.startswith("inference") else "mixer_tf"
-        # The backward pass has two products for each one of the forward pass.
-        passes = 1 if way.startswith("inference") else 3
+        work = batch * (forward if way.startswith("inference") else training)
         rows.append(
             (
                 way,
                 batch / statistics.median(times),
                 statistics.median(t / o for t, o in zip(times, seconds[first])),
-                statistics.median(passes * work / t / top for t, top in zip(times, limit)),
+                statistics.median(work / t / top for t, top in zip(times, limit)),
             )
         )
     return rows

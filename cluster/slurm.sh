@@ -22,8 +22,9 @@ worker='
 '
 # A worker that dies ends the others (exit code 75); all start again where the last state was saved.
 for try in 1 2 3 4 5; do
-    srun --kill-on-bad-exit=1 bash -c "$worker" && exit 0
-    echo "attempt $try ended with $?; all workers start again" >&2
+    srun --kill-on-bad-exit=1 bash -c "$worker" && exit 0 || code=$?
+    [ "$code" = 2 ] && exit 2  # a mistake, which the next attempt would make again
+    echo "attempt $try ended with $code; all workers start again" >&2
     sleep 10
 done
 exit 1

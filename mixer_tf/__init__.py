@@ -15,6 +15,7 @@ _ROOMS = {
     "MODELS": "zoo",
     "build": "shipped",
     "MixerConfig": "variants",
+    "RelativeConfig": "variants",
     "MlpBlock": "layers",
     "MixerBlock": "layers",
     "load_data": "data",

@@ -13,8 +13,8 @@ from keras import layers
 from mixer_tf import stack
 from mixer_tf.recipe import Augmentation
 
-# A picture's group shares one pair of RandAugment operations; more groups, more variety a batch,
-# and more calls of small kernels.
+# Pictures of a group share their RandAugment operations, not their strengths; more groups, more
+# variety a batch, and more calls of small kernels.
 _GROUPS = 4
 
 
@@ -81,8 +81,8 @@ class Augmenter:
         return images, labels
 
     def _rand_augment(self, images, draws):
-        # Keras's own RandAugment computes all eleven operations for every picture and keeps two,
-        # eleven times the work; here only the chosen ones run, group by group.
+        # Keras's own RandAugment computes all its operations for every picture and keeps the drawn
+        # ones, many times the work; here only the chosen ones run, group by group.
         groups = np.array_split(np.arange(len(images)), _GROUPS)
         parts = []
         for group in (g for g in groups if len(g)):

@@ -106,20 +106,14 @@ def evaluate(run, data):
     opened = Run.open(run)
     config = opened.config()
     load_backend()
-    from mixer_tf.data import load_data
-    from mixer_tf.evaluate import predict_logits, score
+    from mixer_tf import evaluate as evaluating
+    from mixer_tf.run_data import load_run_data
 
-    test = load_data(data or config.data, config.input_shape[:2], seed=config.seed)
-    remark(test.report)
-    if test.class_names != config.class_names:
-        raise ValueError(
-            f"{run} was trained on {len(config.class_names)} classes of {config.data}; "
-            f"{test.name} has {len(test.class_names)} others."
-        )
-    logits = predict_logits(opened.model(), test.test, config.num_classes)
-    scores = score(logits, test.test.labels)
+    found = load_run_data(config, data)
+    remark(found.report)
+    scores = evaluating.evaluate(opened, found)
     click.echo(
-        f"{config.model_name} on {test.name}: accuracy {100 * scores['accuracy']:.2f} ± "
+        f"{config.model_name} on {found.name}: accuracy {100 * scores['accuracy']:.2f} ± "
         f"{100 * scores['standard_error']:.2f} %, loss {scores['loss']:.4f}, "
         f"{scores['n']:,} test pictures"
     )
@@ -173,7 +167,7 @@ def predict(run, pictures, top, as_json):
 @click.option("--classes", type=click.IntRange(0), help="Of a .weights.h5; by default published.")
 @click.option("--image-size", type=click.IntRange(1), help="By default the published one.")
 def convert(source, target, model, classes, image_size):
-    """Convert weights between Google's, timm's and Keras's files.
+    """Convert weights of Google, timm or Keras to a file of Google or Keras.
 
     SOURCE is an .npz (Google), a .safetensors (timm), a .weights.h5 (Keras) or a
     run; TARGET is an .npz or a .weights.h5.
@@ -203,9 +197,8 @@ def export(run, form, precision, out):
     out = out or run / endings.get(form, f"model-{precision}.tflite")
     examples = None
     if precision == "int8":
-        from mixer_tf.data import load_data
+        from mixer_tf.run_data import load_run_data
 
-        data = load_data(config.data, config.input_shape[:2], seed=config.seed)
-        examples = exporting.examples(data.train, config.input_shape[:2])
+        examples = exporting.examples(load_run_data(config).train, config.input_shape[:2])
     exporting.export(opened.model(), out, form, precision, examples)
     click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")

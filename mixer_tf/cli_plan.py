@@ -51,8 +51,7 @@ def make_plan(names, flags, default_name):
         kept = {k: v for k, v in cli_resume.kept(first).items() if k not in given}
         flags = {**flags, **kept}
     flags = {**flags, "pretrained": _pretrained(flags["pretrained"] or "")}
-    stem = pathlib.Path(flags["data"]).stem
-    name = flags["recipe"] or default_recipe(stem, flags["pretrained"])
+    name = flags["recipe"] or default_recipe(flags["data"], flags["pretrained"])
     if name not in RECIPES:
         raise ValueError(zoo.unknown("recipe", name, RECIPES))
     load_backend(computing=False)
@@ -62,6 +61,7 @@ def make_plan(names, flags, default_name):
     data = _data(names, flags, begun)
     for model, run in begun.items():
         cli_resume.check(run, given, flags, recipe.in_epochs(len(data[model].train)))
+    stem = pathlib.Path(flags["data"]).stem
     out = flags["out"] or _free(pathlib.Path("runs") / default_name.format(data=stem))
     size = flags["image_size"]
     options = {

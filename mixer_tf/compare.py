@@ -74,7 +74,8 @@ def _summary(folder, name):
 def table(runs):
     """The comparison as a Markdown table, one row a model."""
     lines = [
-        "| model | weights | MACs per picture | test accuracy | training time | pictures/s |",
+        "| model | weights | MACs per picture | test accuracy | time, all included "
+        "| pictures/s (median epoch) |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for run in runs:

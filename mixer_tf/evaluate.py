@@ -3,6 +3,29 @@
 import numpy as np
 
 from mixer_tf.batches import EvaluationBatches
+from mixer_tf.run_data import check_classes, load_run_data
+from mixer_tf.runs import Run
+
+
+def evaluate(run, data=None):
+    """Test a run's best weights on test pictures.
+
+    Args:
+        run: a `Run`, or its folder.
+        data: a `Data` with the run's classes; what it was trained on if left out.
+
+    Returns:
+        The dict of `score`.
+
+    Raises:
+        ValueError: there is no such run, its data cannot be read, or the classes are others.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    config = run.config()
+    if data is None:
+        data = load_run_data(config)
+    check_classes(config, data)
+    return score(predict_logits(run.model(), data.test, config.num_classes), data.test.labels)
 
 
 def predict_logits(model, split, num_classes, batch_size=256):

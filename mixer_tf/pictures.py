@@ -85,7 +85,9 @@ def _zip_files(path, report):
     for member in members:
         name = member.filename
         parts = pathlib.PurePosixPath(name).parts
-        if not name.lower().endswith(_ENDINGS) or "__MACOSX" in name or parts[-1][0] == ".":
+        if not name.lower().endswith(_ENDINGS) or "__MACOSX" in name:
+            continue
+        if any(part[0] == "." and part != ".." for part in parts):
             continue
         if ".." in parts or parts[0] == "/":
             report.leave_out(name, "its path leads out of the zip")
@@ -100,7 +102,7 @@ def _zip_files(path, report):
 
 
 def sizes(files, archive, report):
-    """`(height, width)` of pictures as they are shown, from the files' heads alone.
+    """`(height, width)` of pictures as they are shown, without decoding their pixels.
 
     Args:
         files: as `find` gives them.

@@ -79,7 +79,7 @@ class Cifar(Recipe):
 
     `mixer_cifar_4` (200,202 weights): 83.41 ± 0.37 % on CIFAR-10's test pictures (JPEG copy), one
     seed, 72 minutes at the median rate on 2 cores of an AMD EPYC, TensorFlow 2.21.0, by
-    `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`, when two of
+    `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`, when four of
     RandAugment's operations were wrong (docs/accuracy.md).
     """
 
@@ -125,11 +125,11 @@ RECIPES = {
 }
 
 
-def default_recipe(data_name, pretrained=False):
-    """Name of the recipe that suits a data set where none was asked for."""
+def default_recipe(source, pretrained=False):
+    """Name of the recipe that suits a source of data where none was asked for."""
     if pretrained:
         return "finetune"  # the others would soon destroy what the weights know
-    return "digits" if data_name == "digits" else "quick"
+    return "digits" if source == "digits" else "quick"
 
 
 def tailored(recipe, changes, name="given"):
@@ -148,9 +148,11 @@ def tailored(recipe, changes, name="given"):
     """
     changes = dict(changes)
     if "epochs" in changes:
-        changes["steps"] = 0  # of a recipe that counts in steps
-        share = changes["epochs"] / recipe.epochs
-        changes.setdefault("warmup_epochs", recipe.warmup_epochs * share)
+        share = recipe.warmup_epochs / recipe.epochs
+        if recipe.steps:  # one that counts in steps
+            share = recipe.warmup_steps / recipe.steps
+            changes |= {"steps": 0, "warmup_steps": 0}
+        changes.setdefault("warmup_epochs", share * changes["epochs"])
     changed = dataclasses.replace(recipe, **changes)
     kinds = {changed.optimizer, recipe.optimizer}
     if len(kinds) > 1 and not kinds <= _ADAM_LIKE and "learning_rate" not in changes:

@@ -40,7 +40,8 @@ def build_resnet20_v2(input_shape, num_classes, name="resnet20_v2"):
     Pre-activation residual units (He et al. 2016, arXiv 1603.05027) of a 1x1,
     a 3x3 and a 1x1 convolution, two in each of three stages. Its sources differ in
     details from version to version; these are the ones that give what its notebook's
-    log says: 571,962 weights and 64 arrays to train.
+    log says: 64 arrays to train and 571,969 weights, 7 of them of a Normalization
+    layer, for which there is a rescaling here.
 
     Args and result: as for `build_resnet20`; the pre-logits are `[B, 256]`.
     """

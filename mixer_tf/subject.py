@@ -6,9 +6,9 @@ import numpy as np
 
 from mixer_tf import figures, stages
 from mixer_tf.batches import EvaluationBatches
-from mixer_tf.data import load_data
 from mixer_tf.evaluate import log_probabilities
 from mixer_tf.npz import NpzFile
+from mixer_tf.run_data import load_run_data
 
 _NUMBERS = 2**26  # in all pictures of a sample together, 256 MiB
 
@@ -59,14 +59,10 @@ class Subject:
     @functools.cached_property
     def data(self):
         """The `Data` the run was trained on."""
-        size = self.config.input_shape[:2]
         try:
-            data = load_data(self.config.data, size, seed=self.config.seed)
+            return load_run_data(self.config)
         except ValueError as error:
-            raise NotHere(f"its data cannot be read. {error}") from error
-        if data.class_names != self.config.class_names:
-            raise NotHere(f"{self.config.data} now has other classes than the run knows.")
-        return data
+            raise NotHere(f"its data cannot be used. {error}") from error
 
     @functools.cached_property
     def pictures(self):

@@ -6,6 +6,7 @@ from mixer_tf import cpu_step, finetune, hosts, recompute, stack, zoo
 from mixer_tf.batches import check_batch
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
+from mixer_tf.run_data import check_classes
 from mixer_tf.runs import Run
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RELATIVES, find_mixer
@@ -109,11 +110,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
     if run.result_file.exists():
         return run.result()
     config = run.config()
-    if data.class_names != config.class_names:
-        raise ValueError(
-            f"{out} was trained on {len(config.class_names)} classes of {config.data}; the data "
-            f"given has {len(data.class_names)} others."
-        )
+    check_classes(config, data)
     if config.pictures not in ("", data.train.fingerprint()):
         raise ValueError(
             f"{out} was trained on other pictures of {config.data} than are there now (number and "

@@ -15,6 +15,7 @@ from PIL import Image
 from mixer_tf import MixerConfig
 from mixer_tf.cli import main
 from mixer_tf.cli_training import tensorboard_callbacks
+from mixer_tf.evaluate import evaluate
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
@@ -161,6 +162,8 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
 
     main(["evaluate", str(out / "mixer_cifar_2")])
     assert "accuracy 100.00 ± 0.00 %" in capfd.readouterr().out
+    kept = json.loads((out / "mixer_cifar_2" / "result.json").read_text())
+    assert evaluate(out / "mixer_cifar_2")["loss"] == kept["test_loss"]
     line = refused(capfd, "evaluate", out / "mixer_cifar_2", "--data", "digits")
     assert "digits has 10 others" in line
     main(["compare", "--models", "mixer_cifar_2", "resnet20", "--out", str(out), "--resume"])

@@ -238,3 +238,17 @@ def test_slurm_without_data_ends_before_a_host_is_asked(tmp_path):
     assert not (tmp_path / "called").exists()
     assert subprocess.run(script, env={**variables, "DATA": "pets.zip"}).returncode == 0
     assert (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize(("code", "attempts"), [(2, 1), (75, 5)])
+def test_slurm_tries_again_after_a_lost_worker_and_not_after_a_mistake(tmp_path, code, attempts):
+    (tmp_path / "srun").write_text(f"#!/bin/sh\necho again >> {tmp_path}/called\nexit {code}\n")
+    for name in ("scontrol", "sleep"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    for name in ("srun", "scontrol", "sleep"):
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "n0"}
+    script = ["bash", ROOT / "cluster" / "slurm.sh"]
+    done = subprocess.run(script, env={**variables, "DATA": "pets.zip"}, capture_output=True)
+    assert done.returncode == (2 if code == 2 else 1)
+    assert len((tmp_path / "called").read_text().split()) == attempts

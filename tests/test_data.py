@@ -75,6 +75,7 @@ def test_zip_equals_folder(picture_folder, tmp_path):
         for file in sorted(root.rglob("*.png")):
             archive.write(file, "pets/" + str(file.relative_to(root)))
         archive.writestr("__MACOSX/pets/cat/._0.png", b"no picture")
+        archive.write(file, "pets/.thumbs/1.png")
     a, b = load_data(root), load_data(tmp_path / "pets.zip")
     assert b.name == "pets"
     for split in ("train", "validation", "test"):

@@ -17,7 +17,14 @@ from mixer_tf.zoo import MODELS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md")]
+ROOMS = sorted(path.stem for path in (ROOT / "mixer_tf").glob("[a-z]*.py"))
 PUBLIC = [(room, name) for room in (mixer_tf, callbacks) for name in room.__all__]
+
+
+def test_the_map_names_every_room_once():
+    rows = [row for row in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if row[:3] == "| `"]
+    named = [room for row in rows for room in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == ROOMS
 
 
 @pytest.mark.parametrize(("room", "name"), PUBLIC)

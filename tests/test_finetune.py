@@ -124,7 +124,7 @@ def test_averaged_weights_forget_by_updates_not_by_parts(parts):
     optimizer.build([variable])
     for gradient in [0.0, 0.0, 1.0, *[0.0] * 10]:
         for _ in range(parts):
-            optimizer.apply([keras.ops.full(1, gradient)], [variable])
+            optimizer.apply([keras.ops.full((1,), gradient)], [variable])
     assert float(variable[0]) == 0
     (average,) = optimizer._model_variables_moving_average
     assert float(average[0]) == pytest.approx(0.9**11, rel=0.1)

@@ -11,7 +11,7 @@ from mixer_tf import machine, runtime
 from mixer_tf.evaluate import score
 from mixer_tf.optimizers import make_loss, make_optimizer, make_schedule
 from mixer_tf.recipe import Recipe
-from mixer_tf.recipes import RECIPES, default_recipe
+from mixer_tf.recipes import RECIPES, default_recipe, tailored
 
 
 def test_warmup_is_linear_and_the_rest_a_cosine():
@@ -117,6 +117,14 @@ def test_default_recipes():
     assert default_recipe("a folder") == "quick"
     assert default_recipe("digits", "w.npz") == "finetune"
     assert default_recipe("rows") == "quick"  # a folder that is called as a recipe is
+    assert default_recipe("scans/digits") == "quick"  # nor are these the small grey ones
+
+
+def test_another_length_is_warmed_up_for_the_same_share():
+    assert tailored(RECIPES["quick"], {"epochs": 30}).warmup_epochs == pytest.approx(2)
+    recipe = tailored(RECIPES["finetune"], {"epochs": 20})  # of 10,000 steps, the first 500
+    assert (recipe.epochs, recipe.steps, recipe.warmup_steps) == (20, 0, 0)
+    assert recipe.in_epochs(400).warmup_epochs == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
         ("gmixer_24", (100, 100), RECIPE, "100"),
         ("mixer_rows", (32, 32), Recipe(1, 8, recompute=True), "a second time under dropout"),
         ("mixer_nano", (16, 16), Recipe(1, 5000), "batch_size is 5000, but there are"),
+        ("resnet20", (16, 16), Recipe(1, 8, ema=0.9), "ema is 0.9, but resnet20 has BatchNorm"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(digits, name, size, recipe, words):
