@@ -13,7 +13,8 @@ def build_resnet20(input_shape, num_classes, name="resnet20"):
 
     Three stages of three blocks at 16, 32 and 64 channels; convolutions without
     bias; shortcuts without weights (the paper's option A). 269,722 trainable
-    weights for 32x32x3 and 10 classes.
+    weights for 32x32x3 and 10 classes. Keras's "same" padding puts the centre of a
+    3x3 with stride 2 one pixel beside the one that the shortcut takes.
 
     Args:
         input_shape: `(height, width, channels)`.

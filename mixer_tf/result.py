@@ -18,7 +18,8 @@ def make_result(run, test, runtime, fused, seconds):
         seconds: of training, over all parts of the run.
 
     Returns:
-        The dict that `result.json` holds.
+        The dict that `result.json` holds. Its `test_loss` is the plain cross-entropy, while the
+        validation losses of the history are those trained with, label smoothing and all.
     """
     config, history = run.config(), run.history()
     model = run.model()  # as `evaluate` does, so that both give the same numbers
