@@ -6,7 +6,7 @@ import pathlib
 from mixer_tf import h5, npz, zoo
 from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
-from mixer_tf.timm_relatives import RelativeFile, fill_relative
+from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.timm_weights import TimmFile
 from mixer_tf.variants import RELATIVES, VARIANTS
 
@@ -95,4 +95,7 @@ def _read(source, model, num_classes, image_size):
             raise ValueError(f"{source} has a head of {classes:,} classes, which nothing real has.")
         stem = weights.shapes.get("stem/kernel", ())
         channels = stem[2] if len(stem) == 4 else channels
-        return give(zoo.build(model, (height, width, channels), classes), weights)
+        built = give(zoo.build(model, (height, width, channels), classes), weights)
+    if model in RELATIVES:
+        scale_as_timm(built, RELATIVES[model].family)
+    return built

@@ -1,7 +1,7 @@
 """Weights of timm's gMixer, ResMLP and gMLP from `.safetensors`, without PyTorch.
 
-What timm trained under ImageNet's means and deviations (its gMixer and ResMLP)
-expects other pictures than the [-1, 1] of the models here; its gMLP fits as it is.
+timm's configurations scale the pictures of its gMLP to [-1, 1], as the models here do, and those
+of every gMixer and ResMLP by ImageNet's means and deviations, which `scale_as_timm` makes up for.
 """
 
 import numpy as np
@@ -10,6 +10,8 @@ from mixer_tf.checkpoints import fill
 from mixer_tf.relatives import Affine
 from mixer_tf.timm_weights import TimmFile
 
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")  # of red, green, blue in [0, 1]
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], "float32")
 _PARTS = {
     "stem": "stem/proj",
     "pre_head_layer_norm": "norm",
@@ -56,6 +58,25 @@ def fill_relative(model, source, head="load"):
         ValueError: as for `load_npz`.
     """
     return fill(model, source, head, _table(model))
+
+
+def scale_as_timm(model, family):
+    """Let a relative's stem take pictures in [-1, 1] for pictures as timm scales them.
+
+    The stem is linear and has no border, so that its weights can hold the difference:
+    (p - mean) / deviation is p' / (2 deviation) + (0.5 - mean) / deviation where p' = 2 p - 1.
+
+    Args:
+        model: filled by `fill_relative` with what timm trained.
+        family: `"gmixer"`, `"resmlp"` or `"gmlp"`; the last is left as it is.
+    """
+    stem = model.get_layer("stem")
+    kernel, bias = (np.asarray(weight) for weight in stem.get_weights())  # [h, w, c, C], [C]
+    if family == "gmlp" or kernel.shape[2] != len(_IMAGENET_MEAN):
+        return
+    by_channel = kernel.sum((0, 1))  # [c, C]
+    bias = bias + ((0.5 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION) @ by_channel
+    stem.set_weights([kernel / (2 * _IMAGENET_DEVIATION[:, None]), bias])
 
 
 def _table(model):

@@ -3,7 +3,7 @@
 timm computes GELU exactly, so its own training results need
 `MixerConfig(activation="gelu")`; Google's weights, which timm hosts too, were
 trained with the tanh form. Both expect pictures scaled to [-1, 1], as the models
-here do; weights that timm trained under other means and deviations do not fit.
+here do; weights made under other means and deviations (timm's `miil`) do not fit.
 """
 
 import pathlib

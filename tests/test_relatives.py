@@ -7,7 +7,7 @@ import timm_reference
 
 import mixer_tf
 from mixer_tf.relatives import Affine, build_relative
-from mixer_tf.timm_relatives import RelativeFile, fill_relative
+from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.variants import RELATIVES, MixerConfig, RelativeConfig
 
 SMALL = {name: RelativeConfig(name, 2, 12, (4, 4)) for name in ("gmixer", "resmlp", "gmlp")}
@@ -49,6 +49,24 @@ def test_logits_equal_timms(family, tmp_path):
         load(others, tmp_path / "w.safetensors")
     load(others, tmp_path / "w.safetensors", head="drop")
     assert not np.asarray(others(expected["images"])).any()
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_scaled_as_timm_scales(family):
+    """Weights that expect ImageNet's means and deviations then say the same of plain pictures."""
+    keras.utils.set_random_seed(1)
+    model = build_relative(SMALL[family], (8, 8, 3), 0)
+    stem = model.get_layer("stem")
+    stem.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in stem.get_weights()])
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    scaled = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    if family == "gmlp":
+        scaled = (images / 255 - 0.5) / 0.5
+    expected = np.asarray(model((scaled.astype("float32") + 1) * 127.5))  # its own scaling undone
+    if family != "gmlp":
+        assert np.abs(np.asarray(model(images)) - expected).max() > 0.1
+    scale_as_timm(model, family)
+    np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", SMALL)
