@@ -21,9 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 from mixer_tf.batches import EvaluationBatches
-from mixer_tf.export import examples, export, size_on_disk
+from mixer_tf.export import export, size_on_disk
 from mixer_tf.run_data import load_run_data
 from mixer_tf.runs import Run
+from mixer_tf.sampling import sample
 
 KINDS = [
     ("saved_model", "float32"),
@@ -114,7 +115,7 @@ def main():
             path = pathlib.Path(folder, f"{form}-{precision}").with_suffix(
                 {"saved_model": "", "onnx": ".onnx", "tflite": ".tflite"}[form]
             )
-            given = examples(data.train, size) if precision == "int8" else None
+            given = sample(data.train, size, 200)[0] if precision == "int8" else None
             export(model, path, form, precision, given)
             logits, milliseconds = measure(runner(form, path, arguments.threads), images)
             row(f"{form}, {precision}", logits, milliseconds, size_on_disk(path))

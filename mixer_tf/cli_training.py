@@ -111,7 +111,7 @@ def tensorboard_callbacks(run, data):
             "or give that file another name."
         )
     from mixer_tf.recipe import Recipe
-    from mixer_tf.subject import sample
+    from mixer_tf.sampling import sample
     from mixer_tf.variants import find_mixer
 
     config, folder = run.config(), run.folder

@@ -11,10 +11,8 @@ import tempfile
 import warnings
 
 import keras
-import numpy as np
 
 from mixer_tf import files, stack
-from mixer_tf.batches import EvaluationBatches
 from mixer_tf.repvgg import fuse, has_branches
 
 FORMATS = ("saved_model", "onnx", "tflite")
@@ -103,13 +101,6 @@ def _tflite(model, path, precision, examples):
         content = converter.convert()
     with files.replacing(path) as beside:
         beside.write_bytes(content)
-
-
-def examples(split, image_size, count=200):
-    """`count` pictures of a split, evenly spread, at `(height, width)`, for int8."""
-    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
-    classes = int(split.labels.max()) + 1
-    return np.asarray(EvaluationBatches(split.take(chosen), classes, count, image_size)[0][0])
 
 
 def size_on_disk(path):

@@ -5,33 +5,14 @@ import functools
 import numpy as np
 
 from mixer_tf import figures, stages
-from mixer_tf.batches import EvaluationBatches
 from mixer_tf.evaluate import log_probabilities
 from mixer_tf.npz import NpzFile
 from mixer_tf.run_data import load_run_data
-
-_NUMBERS = 2**26  # in all pictures of a sample together, 256 MiB
+from mixer_tf.sampling import sample
 
 
 class NotHere(Exception):
     """This run has no such figure; the message says why."""
-
-
-def sample(split, image_size, count=1000):
-    """Some pictures of a split, evenly spaced, so that sorted classes all have their part.
-
-    Args:
-        split: a `Split`.
-        image_size: `(height, width)` they are resized to.
-        count: at most so many, and of large pictures fewer.
-
-    Returns:
-        `(images [N, height, width, channels] float32 in [0, 255], labels [N])`.
-    """
-    count = min(count, len(split), max(1, _NUMBERS // (int(np.prod(image_size)) * 3)))
-    part = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
-    images, _ = EvaluationBatches(part, int(part.labels.max()) + 1, len(part), image_size)[0]
-    return np.asarray(images), part.labels
 
 
 class Subject:
