@@ -136,7 +136,7 @@ def picture(runs):
         axes,
         (
             "weights (hollow: as published, original pictures)",
-            "minutes of training",
+            "minutes of training (the table has the machines)",
         ),
     ):
         panel.set(xscale="log", xlabel=label)
