@@ -68,7 +68,8 @@ def scale_as_timm(model, family):
 
     Args:
         model: filled by `fill_relative` with what timm trained.
-        family: `"gmixer"`, `"resmlp"` or `"gmlp"`; the last is left as it is.
+        family: `"gmixer"`, `"resmlp"` or `"gmlp"`; the last is left as it is, as is whatever
+            does not take pictures of three colours.
     """
     stem = model.get_layer("stem")
     kernel, bias = (np.asarray(weight) for weight in stem.get_weights())  # [h, w, c, C], [C]

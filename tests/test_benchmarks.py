@@ -87,6 +87,13 @@ def test_minutes_are_pictures_over_the_rate(script, run):
     assert results.time_to_mark(run) == "not reached"
 
 
+def test_operations_of_a_step_are_those_that_are_computed(script):
+    """The stem, 64 patches of 9x9x3 numbers to 128 channels, has no gradient for the picture."""
+    forward, training = script("speed").operations("mixer_cifar_4")
+    assert forward == 2 * 14_574_848
+    assert training == 3 * forward - 2 * 64 * 9 * 9 * 3 * 128
+
+
 def test_a_row_says_what_the_run_was(script, run):
     results = script("results")
     cells = [cell.strip() for cell in results.row(run).strip("|").split("|")]

@@ -6,6 +6,8 @@ import pytest
 import timm_reference
 
 import mixer_tf
+from mixer_tf import zoo
+from mixer_tf.convert import convert
 from mixer_tf.relatives import Affine, build_relative
 from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.variants import RELATIVES, MixerConfig, RelativeConfig
@@ -67,6 +69,20 @@ def test_scaled_as_timm_scales(family):
         assert np.abs(np.asarray(model(images)) - expected).max() > 0.1
     scale_as_timm(model, family)
     np.testing.assert_allclose(np.asarray(model(images)), expected, atol=1e-4)
+
+
+def test_a_converted_gmixer_takes_plain_pictures(tmp_path, monkeypatch):
+    """timm's logits for numbers x are those here for the pictures that timm would scale to x."""
+    pytest.importorskip("safetensors")
+    expected = timm_reference.read(timm_reference.FOLDER / "gmixer.npz", tmp_path)
+    small = RelativeConfig("gmixer", 2, 16, (4, 4))
+    monkeypatch.setitem(zoo._PATCHED, "gmixer_24", small)
+    files = tmp_path / "w.safetensors", tmp_path / "w.weights.h5"
+    model = convert(*files, model="gmixer_24", image_size=16)
+    x = expected["images"] / 127.5 - 1
+    pictures = 255 * (x * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406])
+    found = np.asarray(model(pictures.astype("float32")))
+    assert np.abs(found - expected["logits"]).max() < 1e-4
 
 
 @pytest.mark.parametrize("family", SMALL)
