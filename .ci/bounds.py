@@ -14,6 +14,7 @@ import sys
 import tomllib
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -53,13 +54,26 @@ def problems(lane):
 
 
 def behind(name):
-    """Whether the index offers a newer one than is here."""
+    """Whether the index offers a newer one than is here, which the packages here would accept."""
     command = [sys.executable, "-m", "pip", "index", "versions", name]
     done = subprocess.run(command, capture_output=True, text=True)
-    offered = done.stdout.partition("(")[2].partition(")")[0]
+    offered = done.stdout.partition("Available versions:")[2].partition("\n")[0].split(",")
+    asked = limits(name)
+    accepted = [Version(v) for v in map(str.strip, offered) if v and v in asked]
     here = importlib.metadata.version(name)
-    if offered and Version(offered) > Version(here):
-        yield f"{name} here is {here}, the newest is {offered}"
+    if accepted and max(accepted) > Version(here):
+        yield f"{name} here is {here}, the newest is {max(accepted)}"
+
+
+def limits(name):
+    """What all packages here ask of one: TensorFlow, for example, bounds h5py from above."""
+    asked = SpecifierSet()
+    for package in importlib.metadata.distributions():
+        for requirement in map(Requirement, package.requires or []):
+            here = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if requirement.name == name and here:
+                asked &= requirement.specifier
+    return asked
 
 
 if __name__ == "__main__":
