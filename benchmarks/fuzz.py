@@ -54,7 +54,7 @@ def _picture(kind):
 def _zip():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for i in range(4):
+        for i in range(20):  # of fewer, none can be held out
             archive.writestr(f"{'cat' if i % 2 else 'dog'}/{i}.png", _picture("PNG"))
     return stream.getvalue()
 
@@ -73,9 +73,11 @@ def _safetensors():
 
 
 def _config():
+    from mixer_tf.recipe import Recipe
+
     model = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 16}
     values = {"format": 1, "version": "0.1.0", "model": model, "input_shape": [16, 16, 3]}
-    values |= {"class_names": ["a", "b"], "data": "digits", "recipe": {"epochs": 3}, "seed": 0}
+    values |= {"class_names": ["a", "b"], "data": "digits", "recipe": Recipe().to_dict(), "seed": 0}
     return json.dumps({**values, "precision": "float32", "command": ""}).encode()
 
 
@@ -156,6 +158,14 @@ def mutated(content, draws):
     return bytes(content)
 
 
+def checked(contents, parse, path):
+    """The files as they are; one that is refused would hide from what follows."""
+    for content in contents:
+        path.write_bytes(content)
+        parse(path)
+    return contents
+
+
 def attempt(parse, path):
     """What is wrong with how a file was taken, empty where nothing is."""
     try:
@@ -171,7 +181,8 @@ def attempt(parse, path):
 def work(name, seconds, seed, folder, channel):
     """Feed one parser; a line into `channel` for each file."""
     seeds, parse = PARSERS[name]
-    contents, draws, path = seeds(), random.Random(seed), folder / name
+    draws, path = random.Random(seed), folder / name
+    contents = checked(seeds(), parse, path)
     size = resource.getpagesize() * int(pathlib.Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (size + (2 << 30), resource.RLIM_INFINITY))
     end = time.monotonic() + seconds
@@ -214,9 +225,9 @@ def guided(name, seconds):
     """The same, by atheris, which ends the process at the first finding."""
     seeds, parse = PARSERS[name]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as corpus:
-        for i, content in enumerate(seeds()):
-            pathlib.Path(corpus, str(i)).write_bytes(content)
         path = pathlib.Path(folder, name)
+        for i, content in enumerate(checked(seeds(), parse, path)):
+            pathlib.Path(corpus, str(i)).write_bytes(content)
 
         def one(content):
             path.write_bytes(content)

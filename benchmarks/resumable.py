@@ -24,10 +24,10 @@ def train_to_the_end(model, data, recipe, folder, **options):
     if not run.config_file.exists():
         return train(model, data, recipe, folder, own_process=True, **options)
     config = run.config()
-    asked = recipe.in_epochs(len(data.train)).to_dict()
-    if (config.model, config.recipe) != (model, asked):
+    has, asked = config.recipe.to_dict(), recipe.in_epochs(len(data.train)).to_dict()
+    if (config.model, has) != (model, asked):  # the recipe's class may be a named one's
         raise ValueError(
-            f"{folder} began with {config.model} and {config.recipe}; asked for are {model} and "
+            f"{folder} began with {config.model} and {has}; asked for are {model} and "
             f"{asked}. Give another folder, or the command it began with."
         )
     return resume(folder, data, own_process=True, **options)

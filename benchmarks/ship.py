@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from results import minutes
 
-from mixer_tf import files, shipped, zoo
+from mixer_tf import figures, files, shipped, zoo
 from mixer_tf.runs import Run
 
 SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
@@ -53,7 +53,7 @@ def main():
         parameters=result["parameters"],
         size="x".join(map(str, config.input_shape)),
         classes=config.num_classes,
-        recipe=", ".join(f"{name} {value}" for name, value in said(config.recipe)),
+        recipe=", ".join(f"{name} {value}" for name, value in said(config.recipe.to_dict())),
         command=result["command"],
         seed=result["seed"],
         accuracy=100 * result["test_accuracy"],
@@ -112,8 +112,7 @@ def ship_filters(source, target):
     """Some of the snapshots that `callbacks.PatchProjections` wrote, evenly over the epochs."""
     with np.load(source, allow_pickle=False) as file:
         order, epochs, kernels = file["order"], file["epochs"], file["kernels"]
-    wanted = np.linspace(0, epochs[-1], min(SNAPSHOTS, len(epochs)))
-    some = np.unique([np.abs(epochs - epoch).argmin() for epoch in wanted])
+    some = figures.evenly(epochs, SNAPSHOTS)
     with files.replacing(target) as beside, open(beside, "wb") as file:
         np.savez_compressed(file, order=order, epochs=epochs[some], kernels=kernels[some])
 

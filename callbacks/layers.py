@@ -30,6 +30,11 @@ def find_layer(model, path):
     return found
 
 
+def has_layer(model, name):
+    """Whether there is a layer of that name, in the model or in one inside it."""
+    return _search(model, name) is not None
+
+
 def number(value):
     """A variable or tensor of one number as Python's; mirrored ones know `numpy()` alone."""
     return np.asarray(value.numpy() if hasattr(value, "numpy") else value).item()
@@ -155,6 +160,14 @@ def check_pictures(model, images, labels, class_names):
             "them first."
         )
     outputs = tuple(getattr(model, "output_shape", None) or ())
+    if not expected or not outputs:  # of a model that is not functional an answer tells
+        try:
+            outputs = np.shape(model(np.asarray(images[:1], "float32"), training=False))
+        except Exception as error:  # whatever its own code raises
+            raise ValueError(
+                f"The model takes no images of the shape {images.shape[1:]} ({error}); resize them "
+                "first."
+            ) from error
     if len(outputs) == 2 and outputs[-1] not in (None, len(class_names)):
         raise ValueError(
             f"There are {len(class_names)} class names, but the model answers with "

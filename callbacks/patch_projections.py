@@ -20,10 +20,12 @@ class PatchProjections(keras.callbacks.Callback):
     epoch ends; the order then stays for the run, also when it is resumed.
 
     A snapshot of the kernel goes into `patch_projections.npz` in the same
-    folder: `order [C]`; `epochs [E]`, 0 before training, 1 after the first
-    epoch; `kernels [E, height, width, channels, C]` float16, in the model's own
-    order. It holds at most 64 snapshots and 32 MiB (but always two): where it
-    is full, every second one but the first goes.
+    folder: `order [C]`; `epochs [E]`, how many had ended as `fit` counts them, 0
+    before training; `kernels [E, height, width, channels, C]` float16, in the
+    model's own order. It holds at most 64 snapshots and 32 MiB (but always two):
+    in a longer training those of every second epoch, then of every fourth, and so
+    on, always with the newest. A `fit` that begins at epoch 0 begins a new file; one
+    with `initial_epoch` goes on with what is there.
 
     Args:
         log_dir: folder that TensorBoard reads.
@@ -40,12 +42,21 @@ class PatchProjections(keras.callbacks.Callback):
         self.layer = layer
 
     def on_train_begin(self, logs=None):
-        kernel = layers.filters(self.model, self.layer)
+        layers.filters(self.model, self.layer)  # or says what it lacks
         writer.check_folder(self.log_dir)
-        # A training that goes on has its filters from before the first step in the file.
-        begins = self.model.optimizer is None or not layers.number(self.model.optimizer.iterations)
-        if begins or not len(_load(pathlib.Path(self.log_dir, FILE), kernel.shape)[1]):
-            self._snapshot(kernel, 0)
+        self._begun = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._begun:
+            return
+        self._begun = True
+        kernel = layers.filters(self.model, self.layer)
+        # An epoch that was stopped on its way has the filters of its beginning in the file.
+        optimizer = self.model.optimizer
+        untrained = optimizer is None or not layers.number(optimizer.iterations)
+        kept = _load(pathlib.Path(self.log_dir, FILE), kernel.shape)[1]
+        if epoch not in kept or (epoch == 0 and untrained):
+            self._snapshot(kernel, epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         kernel = layers.filters(self.model, self.layer)
@@ -72,15 +83,19 @@ class PatchProjections(keras.callbacks.Callback):
         epochs = np.append(epochs, epoch)
         with np.errstate(over="ignore"):  # beyond float16 is as good as infinite in a picture
             kernels = np.append(kernels, kernel[None], axis=0).astype("float16")
-        while len(epochs) > max(2, min(_MOST, _BYTES // (2 * kernel.size))):
-            rest = np.arange(len(epochs))
-            rest = np.unique(np.append(rest[::2], rest[-1]))
-            if len(rest) == len(epochs):
-                rest = rest[[0, -1]]
-            epochs, kernels = epochs[rest], kernels[rest]
+        rest = _regular(epochs, max(2, min(_MOST, _BYTES // (2 * kernel.size))))
+        epochs, kernels = epochs[rest], kernels[rest]
         with files.replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, order=order, epochs=epochs, kernels=kernels)
         return order
+
+
+def _regular(epochs, most):
+    """Which of the epochs to keep, `[E]` bool: multiples of a power of two, and the newest."""
+    stride = 1
+    while epochs[-1] // stride + 1 + bool(epochs[-1] % stride) > most:
+        stride *= 2
+    return (epochs % stride == 0) | (epochs == epochs[-1])
 
 
 def _load(path, shape):

@@ -17,8 +17,9 @@ class Throughput(keras.callbacks.Callback):
     Tags: `throughput/images_per_second` and `throughput/step_milliseconds` (the
     median step), `memory/process_MiB` (not on Windows), `memory/accelerator_peak_MiB`
     where the backend tells it, `learning_rate`. A step only takes the time of the clock:
-    nothing waits for the device. The first step of an epoch is not counted, in
-    it falls compiling.
+    nothing waits for the device. The first step of an epoch is not counted, in it
+    falls compiling, nor the last, which may hold fewer pictures; so an epoch of one or
+    two steps has no speed.
 
     Args:
         log_dir: folder that TensorBoard reads.
@@ -40,16 +41,17 @@ class Throughput(keras.callbacks.Callback):
         writer.check_folder(self.log_dir)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._ends = []  # (number of the step, seconds)
+        self._begins = []  # (number of the step, seconds)
 
-    def on_train_batch_end(self, batch, logs=None):
-        self._ends.append((batch, time.perf_counter()))
+    def on_train_batch_begin(self, batch, logs=None):
+        # At its end Keras would wait for the step's numbers, to give them to this method.
+        self._begins.append((batch, time.perf_counter()))
 
     def on_epoch_end(self, epoch, logs=None):
         values = {}
         if (held := _process_bytes()) is not None:
             values["memory/process_MiB"] = held / 2**20
-        steps, seconds = np.array(self._ends, "float64").reshape(-1, 2).T
+        steps, seconds = np.array(self._begins[1:], "float64").reshape(-1, 2).T
         if len(steps) > 1:
             # One call may stand for several steps (steps_per_execution).
             rate = (steps[-1] - steps[0]) * self.batch_size / (seconds[-1] - seconds[0])

@@ -70,6 +70,8 @@ class TrainingBatches(_Batches):
             kin pair pictures, so a worker must augment all of a share of which it
             has a row: with one share every worker augments the whole batch, with
             as many shares as workers each augments its own rows alone.
+        accumulate: steps that one update adds up; an epoch holds a multiple of them, so
+            that it has the pictures and updates that it would have in whole batches.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class TrainingBatches(_Batches):
         first_step=0,
         place=(0, 1),
         shares=1,
+        accumulate=1,
     ):
         super().__init__()
-        check_batch(batch_size, split)
+        check_batch(batch_size * accumulate, split)
         self.split = split
         self.num_classes = num_classes
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.seed = seed
         self.first_step = first_step
         index, count = place
@@ -108,7 +112,7 @@ class TrainingBatches(_Batches):
     @property
     def steps_per_epoch(self):
         """Batches in one pass over the pictures."""
-        return len(self.split) // self.batch_size
+        return len(self.split) // (self.batch_size * self.accumulate) * self.accumulate
 
     @property
     def num_batches(self):

@@ -98,7 +98,11 @@ def describe(model, image_size, classes):
 
 @commands.command()
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
-@click.option("--data", help="By default what the run was trained on.")
+@click.option(
+    "--data",
+    help="Whose test set to take, by default what the run was trained on; of class folders "
+    "without a test set, the tenth that training would hold out.",
+)
 def evaluate(run, data):
     """Test the best weights of a run."""
     from mixer_tf.runs import Run
@@ -197,9 +201,10 @@ def export(run, form, precision, out):
     out = out or run / endings.get(form, f"model-{precision}.tflite")
     examples = None
     if precision == "int8":
-        from mixer_tf.run_data import load_run_data
+        from mixer_tf.data import load_data
         from mixer_tf.sampling import sample
 
-        examples, _ = sample(load_run_data(config).train, config.input_shape[:2], count=200)
+        known = load_data(config.data, config.input_shape[:2])
+        examples, _ = sample(known.train, config.input_shape[:2], count=200)
     exporting.export(opened.model(), out, form, precision, examples)
     click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")

@@ -47,7 +47,7 @@ def make_plan(names, flags, default_name):
     base = None
     if begun:  # what is not said again is as it was, also for models that have not begun
         first = next(iter(begun.values()))
-        base = Recipe.from_dict(first.config().recipe)
+        base = first.config().recipe
         kept = {k: v for k, v in cli_resume.kept(first).items() if k not in given}
         flags = {**flags, **kept}
     flags = {**flags, "pretrained": _pretrained(flags["pretrained"] or "")}

@@ -36,7 +36,7 @@ def check(run, given, flags, recipe):
         ValueError: they differ.
     """
     config = run.config()
-    has = kept(run) | config.recipe
+    has = kept(run) | config.recipe.to_dict()
     del has["data"]  # it may have moved; `resume` compares the pictures
     has["image_size"] = config.input_shape[0]
     if flags["precision"] == config.trained_in:
@@ -44,7 +44,7 @@ def check(run, given, flags, recipe):
     asked = {name: flags.get(name) for name in has} | recipe.to_dict()
     wanted = {name for name in given if name in has}
     if "recipe" in given:
-        wanted |= set(config.recipe)
+        wanted |= set(recipe.to_dict())
     if "per_device" in given:
         wanted |= {"batch_size"}
     for name in sorted(wanted):

@@ -110,23 +110,21 @@ def tensorboard_callbacks(run, data):
             f"{callbacks.__file__} hides this suite's package callbacks; start in another folder, "
             "or give that file another name."
         )
-    from mixer_tf.recipe import Recipe
     from mixer_tf.sampling import sample
     from mixer_tf.variants import find_mixer
 
     config, folder = run.config(), run.folder
-    recipe = Recipe.from_dict(config.recipe)
     images, labels = sample(data.test, config.input_shape[:2])
     shown = [
         callbacks.Curves(folder),
         callbacks.PatchProjections(folder),
         callbacks.EmbeddingProjector(folder, images, labels, data.class_names),
-        callbacks.Throughput(folder, recipe.part_size),
+        callbacks.Throughput(folder, config.recipe.part_size),
         callbacks.Confusion(folder, images, labels, data.class_names),
     ]
     if find_mixer(config.model):
         # Of a long run some fifty drawings do: each takes as long as dozens of steps.
-        shown.append(callbacks.TokenMixing(folder, every=-(-recipe.epochs // 50)))
+        shown.append(callbacks.TokenMixing(folder, every=-(-config.recipe.epochs // 50)))
     return shown
 
 

@@ -21,7 +21,8 @@ def compiled(config, recipe, runtime, steps_per_epoch, load_pretrained):
         load_pretrained: fill the model from `config.pretrained` first.
 
     Returns:
-        The model, and whether its blocks are fused.
+        The model, and in how many parts its fused blocks compute a batch; 0 where none
+        are fused.
 
     Raises:
         ValueError: recipe, model and machine do not fit each other.
@@ -34,17 +35,17 @@ def compiled(config, recipe, runtime, steps_per_epoch, load_pretrained):
         _prepare(model, recipe, runtime)
         rates = finetune.layer_rates(model, recipe.layer_decay) if recipe.layer_decay < 1 else []
         optimizer = make_optimizer(recipe, steps_per_epoch, model.trainable_variables, rates)
-        fused = cpu_step.prepare(model, recipe, runtime)
+        parts = cpu_step.prepare(model, recipe, runtime, config.parts)
         model.compile(
             optimizer=optimizer,
             loss=make_loss(recipe),
             weighted_metrics=["accuracy"],  # see `EvaluationBatches`
-            jit_compile=not fused and runtime.jit_compile(has_convolutions(model)),
+            jit_compile=not parts and runtime.jit_compile(has_convolutions(model)),
         )
         if runtime.strategy and runtime.backend == "tensorflow":
             sum_first(model.optimizer)
         _create_variables(model, config.num_classes, runtime)
-    return model, fused
+    return model, parts
 
 
 def _prepare(model, recipe, runtime):
@@ -57,6 +58,11 @@ def _prepare(model, recipe, runtime):
         raise ValueError(
             f"accumulate is {recipe.accumulate}, but Keras cannot accumulate gradients over "
             f"{runtime.replicas} replicas; leave it out, or use one device."
+        )
+    if recipe.sam and recipe.recompute and runtime.backend == "tensorflow":
+        raise ValueError(  # its blocks would get no gradient, without a word
+            "On TensorFlow a block that is computed a second time takes its own weights, not those "
+            "that SAM has moved; leave out sam or recompute, or use JAX (KERAS_BACKEND=jax)."
         )
     if recipe.sam:
         sharpen(model, recipe.sam)

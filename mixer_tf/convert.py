@@ -46,18 +46,18 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
             f"{source} says itself what {' and '.join(needless)} would; leave that out. For "
             "weights of another picture size there is `mixer_tf.resize`."
         )
+    if not source.exists():
+        raise ValueError(f"There is no file and no run {str(source)!r}.")
     if source.is_dir():
-        built = Run.open(source).model()
+        run = Run.open(source)
+        _check_kinds(run.config().model_name, source, target)
+        built = run.model()
     else:
         if model is None:
             raise ValueError(f"{source} does not say of which Mixer it is; give --model.")
         if model not in VARIANTS | RELATIVES:
             raise ValueError(zoo.unknown("Mixer", model, VARIANTS | RELATIVES))
-        if model in RELATIVES and ".npz" in (source.suffix, target.suffix):
-            raise ValueError(
-                f"Google's .npz holds Mixers alone, not {model}; give a .safetensors and a "
-                ".weights.h5."
-            )
+        _check_kinds(model, source, target)
         built = _read(source, model, num_classes, image_size)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".npz":
@@ -65,6 +65,15 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     else:
         h5.save_weights(built, target)
     return built
+
+
+def _check_kinds(model, source, target):
+    """Refuse a file that cannot hold a model of that name (ValueError)."""
+    if model in RELATIVES and ".npz" in (source.suffix, target.suffix):
+        raise ValueError(
+            f"Google's .npz holds Mixers alone, not {model}; give a .safetensors or a run, and a "
+            ".weights.h5."
+        )
 
 
 def _read(source, model, num_classes, image_size):

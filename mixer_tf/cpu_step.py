@@ -35,30 +35,33 @@ def set_threads(model, input_shape, recipe, precision="auto"):
         split_batch.one_thread_each()
 
 
-def prepare(model, recipe, runtime):
+def prepare(model, recipe, runtime, parts=0):
     """Make the step of a model the fastest one, before it is compiled.
 
     Args:
         model: a `keras.Model`, as the recipe wants it.
         recipe: the `Recipe`.
         runtime: the `Runtime` chosen.
+        parts: of a batch, where a run began with them; another number would add up in
+            another order. 0: those that suit this machine.
 
     Returns:
-        Whether anything was changed; `compile` then needs `jit_compile=False`.
+        In how many parts a batch is computed; `compile` then needs `jit_compile=False`. 0
+        where the model is left as it was.
     """
     if not runtime.fuses_blocks or recipe.recompute:
-        return False
+        return 0
     from mixer_tf import fused_blocks, split_batch, stages
 
     if fused_blocks.why_not(model):
-        return False
+        return 0
     fused_blocks.fuse_blocks(model, runtime.products)
     mixer = stages.config_of(model)
     # One random stream gives the same numbers again only if its parts are drawn in turns.
     at_once = 1 if _draws(mixer) else split_batch.parts_at_once()
-    parts = _parts(mixer, model.input_shape[1:], recipe, at_once)
+    parts = parts or _parts(mixer, model.input_shape[1:], recipe, at_once)
     split_batch.split_steps(model, parts, at_once if parts > 1 else 1)
-    return True
+    return parts
 
 
 def _draws(mixer):

@@ -39,6 +39,18 @@ class Split:
         """The pictures at `indices`, as a new `Split`."""
         return Split(self.images[indices], self.labels[indices])
 
+    def no_larger(self, image_size):
+        """The same pictures, shrunk to `(height, width)` where they are larger in either.
+
+        With antialiasing, as pictures from files are; a batch that is resized later is not.
+        """
+        height, width, channels = self.images.shape[1:]
+        if height <= image_size[0] and width <= image_size[1]:
+            return self
+        images = self.images[..., 0] if channels == 1 else self.images
+        small = [np.asarray(pictures.resized(Image.fromarray(i), image_size)) for i in images]
+        return Split(np.stack(small).reshape(len(small), *image_size, channels), self.labels)
+
     def fingerprint(self):
         """Number and checksum of the labels: equal for the same pictures in the same order.
 
@@ -63,6 +75,7 @@ class Data:
     class_names: tuple[str, ...]
     report: Report = dataclasses.field(default_factory=Report, compare=False)
     source: str = ""  # what `load_data` takes to load it again; none for data made in Python
+    test_from_train: bool = False  # the test pictures were held out of those to train on
 
     def __post_init__(self):
         for name in ("train", "validation", "test"):
@@ -87,6 +100,13 @@ class Data:
                     f"The labels of {name} lie in [{labels.min()}, {labels.max()}]; there are "
                     f"{self.num_classes} classes, so give numbers in [0, {self.num_classes - 1}]."
                 )
+
+    def no_larger(self, image_size):
+        """The same with no picture larger than `(height, width)`, see `Split.no_larger`."""
+        names = ("train", "validation", "test")
+        return dataclasses.replace(
+            self, **{name: getattr(self, name).no_larger(image_size) for name in names}
+        )
 
     @property
     def num_classes(self):
@@ -131,7 +151,9 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     report = Report(strict)
     source = str(source)
     name, splits, class_names = _load(source, image_size, report)
-    splits = {split: _no_larger(part, image_size) for split, part in splits.items()}
+    if image_size is not None:
+        splits = {split: part.no_larger(image_size) for split, part in splits.items()}
+    test_from_train = "test" not in splits
     everything = splits["train"]
     chosen = {"train": np.arange(len(everything))}
     shares = {"test": (0.1, _TEST_SEED), "validation": (validation_fraction, seed)}
@@ -142,7 +164,8 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     if len(chosen) > 1:  # after all is chosen, so that pictures are copied once
         splits |= {split: everything.take(indices) for split, indices in chosen.items()}
     source = source if source in NAMES else str(pathlib.Path(source).absolute())
-    return Data(name, class_names=tuple(class_names), report=report, source=source, **splits)
+    about = {"report": report, "source": source, "test_from_train": test_from_train}
+    return Data(name, class_names=tuple(class_names), **about, **splits)
 
 
 def _load(source, image_size, report):
@@ -203,16 +226,6 @@ def _keras_datasets(name):
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
     names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
     return {"train": Split(x, labels), "test": Split(x_test, labels_test)}, names
-
-
-def _no_larger(split, size):
-    """Arrays shrunk as pictures from files are: with antialiasing, which a batch is not."""
-    height, width, channels = split.images.shape[1:]
-    if size is None or (height <= size[0] and width <= size[1]):
-        return split
-    images = split.images[..., 0] if channels == 1 else split.images
-    small = [np.asarray(pictures.resized(Image.fromarray(image), size)) for image in images]
-    return Split(np.stack(small).reshape(len(small), *size, channels), split.labels)
 
 
 def _hold_out(labels, indices, fraction, seed):

@@ -28,12 +28,15 @@ def projections(subject, path):
 
 def evolution(subject, path):
     """Some filters, epoch by epoch."""
-    figures.save(figures.evolution(*subject.snapshots), path)
+    kernels, epochs, order = subject.snapshots
+    some = order[figures.evenly(range(len(order)), 10)]
+    figures.save(figures.evolution(kernels, epochs, some), path)
 
 
 def animation(subject, path):
     """All filters over the epochs, a GIF."""
-    figures.animation(*subject.snapshots, path)
+    kernels, epochs, order = subject.snapshots
+    figures.animation(kernels[..., order], epochs, path)
 
 
 def token_mixing(subject, path, block):
@@ -132,7 +135,11 @@ def embedding(subject, path):
 
 def curves(subject, path):
     """Loss and accuracy by epoch."""
-    run = {"name": subject.config.model_name, "history": subject.run.history()}
+    try:
+        history = subject.run.history()
+    except ValueError as error:  # stopped before it was written, or damaged
+        raise NotHere(str(error)) from error
+    run = {"name": subject.config.model_name, "history": history}
     figures.save(figures.learning_curves([run]), path)
 
 

@@ -18,7 +18,8 @@ def evaluate(run, data=None):
         The dict of `score`.
 
     Raises:
-        ValueError: there is no such run, its data cannot be read, or the classes are others.
+        ValueError: there is no such run, its data cannot be read or has changed, or the
+            classes are others.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     config = run.config()
@@ -31,8 +32,9 @@ def evaluate(run, data=None):
 def predict_logits(model, split, num_classes, batch_size=256):
     """Logits of every picture of a split, `[N, classes]` float32.
 
-    Pictures are resized to what the model takes.
+    Pictures are resized to what the model takes, with antialiasing where it takes smaller ones.
     """
+    split = split.no_larger(model.input_shape[1:3])
     batches = EvaluationBatches(split, num_classes, batch_size, model.input_shape[1:3])
     return np.asarray(model.predict(batches, verbose=0))
 

@@ -81,8 +81,11 @@ def memory_told(recipe):
         full = type(error).__name__ == "ResourceExhaustedError" or isinstance(error, MemoryError)
         if not full and "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        batch, now = recipe.batch_size, recipe.accumulate
+        more = next((n for n in range(2 * now, batch + 1) if batch % n == 0), 0)
+        parts = f"compute each batch in more parts (--accumulate {more}, on one device), "
         raise ValueError(
-            f"The memory does not hold a step of {recipe.part_size} pictures. Compute each batch "
-            f"in more parts (--accumulate {2 * recipe.accumulate}), keep less of it (--recompute), "
-            "or give a smaller --batch-size."
+            f"The memory does not hold a step of {recipe.part_size} pictures. In a new run "
+            f"{parts if more else ''}keep less of it (--recompute, of Mixers without dropout), or "
+            "give a smaller --batch-size."
         ) from error

@@ -126,15 +126,10 @@ def _difference(one, other):
 
 
 def _listen(address):
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        server.bind(("", int(address.rsplit(":", 1)[1])))
-        server.listen(128)
-    except OSError:
-        server.close()
-        raise
-    return server
+    here = ("", int(address.rsplit(":", 1)[1]))
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(here, family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+    return socket.create_server(here, backlog=128)
 
 
 def _read_line(connection):

@@ -28,7 +28,7 @@ def make_result(run, test, runtime, fused, seconds):
         "model": config.model_name,
         "data": config.data,
         "parameters": model.count_params(),
-        "epochs": config.recipe["epochs"],
+        "epochs": config.recipe.epochs,
         "seed": config.seed,
         "precision": runtime.precision,
         "products": runtime.products if fused else runtime.precision,

@@ -22,7 +22,7 @@ class RunConfig:
     input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     data: str  # what `load_data` took
-    recipe: dict  # of `Recipe.to_dict`
+    recipe: Recipe
     seed: int
     precision: str
     command: str  # that makes the run again
@@ -31,6 +31,7 @@ class RunConfig:
     asked_size: tuple[int, int] | None = None  # of pictures, where one was asked for
     trained_in: str = ""  # the precision that "auto" chose, or `precision` itself
     products: str = ""  # of fused blocks, see `runtime.Runtime`; "" where none are fused
+    parts: int = 0  # that fused blocks compute a batch in, see `split_batch`; 0 likewise
 
     @property
     def num_classes(self):
@@ -45,7 +46,7 @@ class RunConfig:
     def build(self):
         """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
         model, mixer = self.model, find_mixer(self.model)
-        rate = Recipe.from_dict(self.recipe).token_dropout
+        rate = self.recipe.token_dropout
         if mixer and rate:
             model = dataclasses.replace(mixer, token_dropout=rate)
         return zoo.build(model, self.input_shape, self.num_classes)
@@ -59,10 +60,9 @@ class RunConfig:
         words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
         words += (self.trained_in, self.products)
         words += self.class_names
-        if not (all(isinstance(word, str) for word in words) and isinstance(self.recipe, dict)):
+        if not all(isinstance(word, str) for word in words):
             raise TypeError("a value is of a wrong kind")
-        Recipe.from_dict(self.recipe)
-        numbers = (self.seed, *self.input_shape, *(self.asked_size or ()))
+        numbers = (self.seed, self.parts, *self.input_shape, *(self.asked_size or ()))
         if any(type(number) is not int for number in numbers):
             raise TypeError("a number is no whole number")
         height, width, channels = self.input_shape
@@ -76,8 +76,10 @@ class RunConfig:
         for name, size in sizes.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
-        if min(height, width, channels, self.num_classes) < 1 or self.seed < 0:
+        if min(height, width, channels, self.num_classes) < 1 or min(self.seed, self.parts) < 0:
             raise ValueError("a number is too small")
+        if self.parts and self.recipe.part_size % self.parts:
+            raise ValueError("parts does not divide the batch")
 
 
 def write(path, config):
@@ -101,6 +103,7 @@ def read(path):
     try:
         if isinstance(values["model"], dict):
             values["model"] = MixerConfig(**values["model"])
+        values["recipe"] = Recipe.from_dict(values["recipe"])
         for name in ("input_shape", "class_names", "asked_size"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])

@@ -31,8 +31,18 @@ def load_run_data(config, source=None):
         A `Data`, with pictures no larger than the model takes.
 
     Raises:
-        ValueError: it cannot be read, or has other classes.
+        ValueError: it cannot be read, has other classes, or is no more what the run was
+            trained on and has no test set of its own, so that pictures it was trained on may
+            have come into the one that is held out now.
     """
     data = load_data(source or config.data, config.input_shape[:2], seed=config.seed)
     check_classes(config, data)
+    known = config.pictures in ("", data.train.fingerprint())
+    if not (source or known) and data.test_from_train:
+        raise ValueError(
+            f"{config.data} holds other pictures than the run was trained on (number and checksum "
+            f"of labels were {config.pictures}, are {data.train.fingerprint()}), and no test set "
+            "of its own: pictures that were trained on may be held out to test on now. Bring those "
+            "back, or name a test set."
+        )
     return data

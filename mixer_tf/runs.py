@@ -160,6 +160,8 @@ class Run:
         for name in _PROMISED:
             if not isinstance(result.get(name), (int, float)):
                 raise ValueError(f"{self.result_file} is damaged: {name} is no number in it.")
+        if not isinstance(result.get("device"), str):
+            raise ValueError(f"{self.result_file} is damaged: device is no text in it.")
         return result
 
     def write_history(self, rows):

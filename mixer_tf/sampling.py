@@ -20,5 +20,6 @@ def sample(split, image_size, count=1000):
     """
     count = min(count, len(split), max(1, _NUMBERS // (int(np.prod(image_size)) * 3)))
     part = split.take(np.linspace(0, len(split) - 1, count).round().astype(int))
+    part = part.no_larger(image_size)
     images, _ = EvaluationBatches(part, int(part.labels.max()) + 1, len(part), image_size)[0]
     return np.asarray(images), part.labels

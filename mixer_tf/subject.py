@@ -1,10 +1,11 @@
 """A run as what is drawn of it: its model, its answers to test pictures, its snapshots."""
 
+import contextlib
 import functools
 
 import numpy as np
 
-from mixer_tf import figures, stages
+from mixer_tf import stages
 from mixer_tf.evaluate import log_probabilities
 from mixer_tf.npz import NpzFile
 from mixer_tf.run_data import load_run_data
@@ -47,7 +48,7 @@ class Subject:
 
     @functools.cached_property
     def pictures(self):
-        """`(images, labels)` of the test set."""
+        """`(images, labels)` of at most 2,000 test pictures, evenly taken."""
         return sample(self.data.test, self.config.input_shape[:2], count=2000)
 
     @functools.cached_property
@@ -62,16 +63,17 @@ class Subject:
 
     @functools.cached_property
     def snapshots(self):
-        """`(kernels [E, h, w, c, C] by frequency, epochs [E])` that the callback wrote."""
+        """`(kernels [E, h, w, c, C], epochs [E], order [C])` that the callback wrote."""
+        names = ("kernels", "epochs", "order")
         try:
             with NpzFile(self.run.filters_file, kinds="fiu") as file:
-                kernels, epochs = map(file.read_as_is, ("kernels", "epochs"))
+                kernels, epochs, order = map(file.read_as_is, names)
         except (KeyError, ValueError) as error:  # missing or damaged
             raise NotHere("the run has no patch_projections.npz that can be read.") from error
-        if kernels.ndim != 5 or not kernels.size or epochs.shape != kernels.shape[:1]:
+        fits = kernels.ndim == 5 and kernels.size and epochs.shape == kernels.shape[:1]
+        if not fits or sorted(order.ravel()) != list(range(kernels.shape[-1])):
             raise NotHere("the run's patch_projections.npz holds no filters by epoch.")
-        kernels = kernels.astype("float32")
-        return kernels[..., figures.by_frequency(kernels[-1])], epochs
+        return kernels.astype("float32"), epochs, order
 
     def facts(self):
         """What stands at the top of the page."""
@@ -81,7 +83,7 @@ class Subject:
             "data": self.config.data,
             "weights drawn": "those of the best validation accuracy",
         }
-        if self.run.result_file.exists():
+        with contextlib.suppress(ValueError):  # it has not ended, or its result is damaged
             result = self.run.result()
             facts["epochs"] = result["epochs"]
             facts["test accuracy"] = (

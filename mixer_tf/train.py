@@ -4,7 +4,6 @@ import dataclasses
 
 from mixer_tf import cpu_step, finetune, hosts, recompute, stack, zoo
 from mixer_tf.batches import check_batch
-from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import check_classes
 from mixer_tf.runs import Run
@@ -72,7 +71,7 @@ def train(
         input_shape=input_shape,
         class_names=data.class_names,
         data=data.source or data.name,
-        recipe=recipe.in_epochs(len(data.train)).to_dict(),
+        recipe=recipe.in_epochs(len(data.train)),
         seed=seed,
         precision=precision,
         command=command,
@@ -82,8 +81,8 @@ def train(
     )
     # before a folder is made: what does not fit, shows here
     trainer = Trainer(config, data, quiet, bool(pretrained), save_every)
-    products = trainer.runtime.products if trainer.fused else ""
-    chosen = {"trained_in": trainer.runtime.precision, "products": products}
+    products = trainer.runtime.products if trainer.parts else ""
+    chosen = {"trained_in": trainer.runtime.precision, "products": products, "parts": trainer.parts}
     config = trainer.config = dataclasses.replace(config, **chosen)
     run = Run.create(out, config) if trainer.runtime.is_chief else Run(out)
     return trainer.fit(run, callbacks)
@@ -118,8 +117,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
             "those back, or begin a new run."
         )
     if own_process:
-        recipe = Recipe.from_dict(config.recipe)
-        cpu_step.set_threads(config.model, config.input_shape, recipe, config.precision)
+        cpu_step.set_threads(config.model, config.input_shape, config.recipe, config.precision)
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
     return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 
@@ -135,7 +133,7 @@ def check(model, data, recipe, image_size=None, pretrained=""):
             batch is larger than the data, or something is asked of the model that it cannot do.
     """
     shape = (*(image_size or input_size(model, data)), data.image_shape[2])
-    check_batch(recipe.part_size, data.train)
+    check_batch(recipe.batch_size, data.train)
     if mixer := find_mixer(model):
         mixer.token_grid(shape)
         if recipe.recompute:

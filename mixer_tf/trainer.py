@@ -14,7 +14,6 @@ from mixer_tf.copies import OnCopy
 from mixer_tf.guard import LossGuard, memory_told
 from mixer_tf.optimizers import make_loss, make_optimizer
 from mixer_tf.progress import Progress
-from mixer_tf.recipe import Recipe
 from mixer_tf.result import make_result
 from mixer_tf.saving import KeepWeights, SaveState, StopAfterEpoch
 from mixer_tf.state import load_newest
@@ -37,10 +36,10 @@ class Trainer:
 
     def __init__(self, config, data, quiet, load_pretrained, save_every):
         self.config = config
-        self.data = data
+        self.data = data.no_larger(config.input_shape[:2])
         self.save_every = save_every
         self.quiet = quiet
-        self.recipe = Recipe.from_dict(config.recipe)
+        self.recipe = config.recipe
         stack.check(self.recipe)
         self.runtime = runtime.choose_again(config.precision, config.trained_in, config.products)
         if self.runtime.hosts:
@@ -48,7 +47,7 @@ class Trainer:
         batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
         self.steps_per_epoch = self._batches(0).steps_per_epoch
 
-        self.model, self.fused = compiled(
+        self.model, self.parts = compiled(
             config, self.recipe, self.runtime, self.steps_per_epoch, load_pretrained
         )
 
@@ -64,6 +63,7 @@ class Trainer:
             first_step,
             self.runtime.place,
             recipe.shares,
+            recipe.accumulate,
         )
 
     def _terms(self):
@@ -79,7 +79,7 @@ class Trainer:
             "precision": self.runtime.precision,
             "pretrained": config.pretrained,
             "save_every": self.save_every,
-            **config.recipe,
+            **config.recipe.to_dict(),
             **versions(),
         }
 
@@ -94,7 +94,7 @@ class Trainer:
         several = self.runtime.hosts
         if not self.quiet and self.runtime.is_chief:
             about = batch_size.describe(self.recipe, self.runtime.replicas)
-            machine = self.runtime.describe(self.fused)
+            machine = self.runtime.describe(bool(self.parts))
             print(f"{self.config.model_name}: {machine}; {about}", file=sys.stderr)
         total = self.recipe.epochs * self.steps_per_epoch
         while True:
@@ -113,7 +113,7 @@ class Trainer:
             result = None
             if self.runtime.is_chief:
                 result = make_result(
-                    run, self.data.test, self.runtime, self.fused, progress["seconds"]
+                    run, self.data.test, self.runtime, bool(self.parts), progress["seconds"]
                 )
         return several.tell(result) if several else result
 

@@ -119,7 +119,8 @@ _FIGURES = [
         "confusion.png",
         "Which classes are mistaken",
         drawings.confusion,
-        "Test pictures by their true class (row) and predicted class (column).",
+        "Test pictures by their true class (row) and predicted class (column): all, or 2,000 "
+        "evenly taken (of large pictures fewer), as in the two figures below.",
         "mistakes spread evenly over a row: then the classes have nothing in common that "
         "explains them.",
     ),

@@ -77,6 +77,18 @@ def test_fit_sees_the_batches_in_order():
     np.testing.assert_allclose(seen, running, rtol=1e-4, atol=1e-5)
 
 
+def test_parts_that_are_added_up_are_the_whole_batch():
+    """Also where they do not divide the pictures: the same updates, of the same pictures."""
+    whole = TrainingBatches(numbered(43), 5, batch_size=8, seed=1)
+    parts = TrainingBatches(numbered(43), 5, batch_size=2, seed=1, accumulate=4)
+    assert (whole.steps_per_epoch, parts.steps_per_epoch) == (5, 20)
+    for step in range(15):
+        together = [parts.indices(4 * step + part) for part in range(4)]
+        np.testing.assert_array_equal(np.concatenate(together), whole.indices(step))
+    with pytest.raises(ValueError, match="batch_size is 48, but there are 43"):
+        TrainingBatches(numbered(43), 5, batch_size=12, accumulate=4)
+
+
 def test_a_batch_is_a_function_of_seed_and_step():
     split = Split(photos(64), np.arange(64) % 5)
     one = TrainingBatches(split, 5, 16, FULL, seed=3)

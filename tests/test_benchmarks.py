@@ -65,9 +65,7 @@ def test_those_that_the_pages_name_are_there():
 def run(tmp_path):
     """As it stands on disk after two epochs of 600 pictures, at 10 a second."""
     recipe = dataclasses.replace(RECIPES["cifar"], epochs=2).in_epochs(600)
-    about = RunConfig(
-        "resnet20", (8, 8, 3), ["a", "b"], "cifar10", recipe.to_dict(), 0, "float32", ""
-    )
+    about = RunConfig("resnet20", (8, 8, 3), ["a", "b"], "cifar10", recipe, 0, "float32", "")
     run = Run.create(tmp_path / "run", dataclasses.replace(about, pictures="600, 0a0b"))
     run.history_file.write_text("epoch,val_accuracy\n0,0.5\n1,0.712\n")
     result = {"images_per_second": 10.0, "epochs": 2, "parameters": 7, "test_accuracy": 0.75}

@@ -15,7 +15,7 @@ from callbacks import writer
 from callbacks.embedding_projector import clean
 from mixer_tf import figures, stack
 
-NAMES = ["a\tb", "two\nlines", "ünï\r\n\x00", "", "plain"]
+NAMES = ["a\tb", "two\nlines", "ünï\r\n\x00", "", "$x_{$"]  # matplotlib would set the last
 DRAWS = np.random.default_rng(0)
 IMAGES = DRAWS.integers(0, 256, (40, 8, 12, 3), dtype="uint8")
 LABELS = DRAWS.integers(0, 5, 40)
@@ -39,6 +39,7 @@ def everything(folder, names=NAMES):
         callbacks.TokenMixing(folder, blocks=[0, 1]),
         callbacks.EmbeddingProjector(folder, IMAGES, LABELS, names, most=30),
         callbacks.Throughput(folder, 8),
+        callbacks.Curves(folder),
         callbacks.Confusion(folder, IMAGES, LABELS, names),
     ]
 
@@ -218,14 +219,41 @@ def test_snapshots_are_bounded(tmp_path, monkeypatch):
     shown = callbacks.PatchProjections(tmp_path)
     shown.set_model(tiny_mixer())
     shown.on_train_begin()
-    for epoch in range(200):
+    shown.on_epoch_begin(0)
+    for epoch in range(203):
         shown.on_epoch_end(epoch)
-    _, epochs, kernels = snapshots(tmp_path)
-    assert 32 <= len(epochs) <= 64
-    assert (epochs[0], epochs[-1]) == (0, 200)
+        epochs = snapshots(tmp_path)[1]
+        assert min(epoch + 2, 32) <= len(epochs) <= 64
+        assert (epochs[0], epochs[-1]) == (0, epoch + 1)
+        gaps = np.diff(epochs)  # as wide at the beginning, where filters form, as at the end
+        assert len(set(gaps[:-1])) <= 1
+        assert gaps[-1] <= gaps[0]
+    assert list(epochs) == [*range(0, 201, 4), 203]
     monkeypatch.setattr(callbacks.patch_projections, "_BYTES", 1)
-    shown.on_epoch_end(200)
-    assert list(snapshots(tmp_path)[1]) == [0, 201]
+    shown.on_epoch_end(203)
+    assert list(snapshots(tmp_path)[1]) == [0, 204]
+
+
+def test_a_training_in_two_parts_is_one_history(tmp_path):
+    """Recompiled in between, as fine-tuning does, its optimizer begins again at zero."""
+    model = tiny_mixer()
+    fit(model, [callbacks.PatchProjections(tmp_path)], epochs=2)
+    before = snapshots(tmp_path)
+    fit(compiled(model), [callbacks.PatchProjections(tmp_path)], epochs=4, initial_epoch=2)
+    order, epochs, kernels = snapshots(tmp_path)
+    assert list(epochs) == [0, 1, 2, 3, 4]
+    assert np.array_equal(kernels[:3], before[2])
+    assert np.array_equal(order, before[0])
+
+
+def test_what_came_before_the_callback_is_not_called_the_beginning(tmp_path):
+    model = tiny_mixer()
+    fit(model, [], epochs=3)
+    kernel = model.get_layer("stem").get_weights()[0]
+    fit(model, [callbacks.PatchProjections(tmp_path)], epochs=5, initial_epoch=3)
+    _, epochs, kernels = snapshots(tmp_path)
+    assert list(epochs) == [3, 4, 5]
+    np.testing.assert_allclose(kernels[0], kernel, atol=1e-3)
 
 
 @pytest.mark.parametrize(("patch", "channels"), [((1, 12), 3), ((8, 1), 1), ((2, 4), 5)])
@@ -267,7 +295,10 @@ def test_a_subclassed_model_and_a_model_inside_a_model(tmp_path):
     ]
     with pytest.raises(ValueError, match="no weights yet; call the model on one batch before fit"):
         fit(model, shown, epochs=1)
-    model(IMAGES[:1].astype("float32"))
+    with pytest.raises(ValueError, match="6 class names, but the model answers with 5"):
+        fit(model, [callbacks.Confusion(tmp_path, IMAGES, LABELS, [*NAMES, "more"])], epochs=1)
+    with pytest.raises(ValueError, match=r"takes no images of the shape \(4, 12, 3\)"):
+        fit(model, [callbacks.Confusion(tmp_path, IMAGES[:, :4], LABELS, NAMES)], epochs=1)
     fit(model, shown, epochs=1)
     assert snapshots(tmp_path)[2].shape[1:] == (3, 3, 4, 6)  # the larger of the two
 
@@ -275,10 +306,10 @@ def test_a_subclassed_model_and_a_model_inside_a_model(tmp_path):
     outer = compiled(keras.Sequential([keras.Input((8, 12, 3)), inner]))
     fit(
         outer,
-        [callbacks.PatchProjections(tmp_path), callbacks.TokenMixing(tmp_path, [1])],
+        [callbacks.PatchProjections(tmp_path), callbacks.TokenMixing(tmp_path)],
         epochs=1,
     )
-    assert "token_mixing/block_1" in events(tmp_path)
+    assert {"token_mixing/block_0", "token_mixing/block_1"} <= set(events(tmp_path))
     with pytest.raises(ValueError, match="not of a model inside it"):
         fit(outer, [callbacks.EmbeddingProjector(tmp_path, IMAGES, LABELS, NAMES)], epochs=1)
 
@@ -334,7 +365,7 @@ def test_projector_files_agree_with_each_other(trained):
     rows = table(folder / pictures.metadata_path)
     assert rows[0] == ["label", "prediction", "right"]
     said = model.predict(IMAGES[:30].astype("float32"), verbose=0).argmax(-1)
-    names = ["a b", "two lines", "ünï", "(no name)", "plain"]
+    names = ["a b", "two lines", "ünï", "(no name)", "$x_{$"]
     assert rows[1:] == [
         [names[t], names[s], "right" if t == s else "wrong"] for t, s in zip(LABELS[:30], said)
     ]
@@ -383,14 +414,16 @@ def test_curves_are_those_of_keras_without_the_steps(tmp_path):
     shown = callbacks.Curves(tmp_path)
     held_out = (IMAGES[:8].astype("float32"), LABELS[:8])
     history = fit(tiny_mixer(), [shown], validation_data=held_out).history
-    assert set(events(tmp_path / "train")) <= {"epoch_loss", "epoch_learning_rate"}
+    assert [set(events(tmp_path / part)) for part in ("train", "validation")] == [
+        {"epoch_loss"}
+    ] * 2
     for part, name in (("train", "loss"), ("validation", "val_loss")):
         written = events(tmp_path / part)["epoch_loss"]
         np.testing.assert_allclose([written[e] for e in range(3)], history[name], rtol=1e-6)
 
 
 def test_throughput_counts_what_the_clock_says(tmp_path, monkeypatch):
-    now = iter([10.0, 10.5, 11.0, 13.0])  # ends of four steps
+    now = iter([5.0, 10.0, 10.5, 11.0, 13.0])  # beginnings of five steps, the first compiles
     monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: next(now))
     shown = callbacks.Throughput(tmp_path, batch_size=100)
     model = tiny_mixer()
@@ -398,8 +431,8 @@ def test_throughput_counts_what_the_clock_says(tmp_path, monkeypatch):
     shown.set_model(model)
     shown.on_train_begin()
     shown.on_epoch_begin(0)
-    for step in (1, 3, 5, 7):  # two steps a call
-        shown.on_train_batch_end(step)
+    for step in (0, 2, 4, 6, 8):  # two steps a call
+        shown.on_train_batch_begin(step)
     shown.on_epoch_end(0)
     found = {tag: steps[0] for tag, steps in events(tmp_path).items()}
     assert found["throughput/images_per_second"] == pytest.approx(6 * 100 / 3)
@@ -429,10 +462,13 @@ def test_learning_rate_follows_a_schedule(tmp_path):
 def test_a_step_costs_next_to_nothing(tmp_path):
     shown = everything(tmp_path)
     for callback in shown:
+        callback.set_model(tiny_mixer())
+        callback.on_train_begin()
         callback.on_epoch_begin(0)
     start = time.thread_time()  # others compute at the same time
     for step in range(1000):
         for callback in shown:
+            callback.on_train_batch_begin(step)
             callback.on_train_batch_end(step)
     assert (time.thread_time() - start) / 1000 < 1e-4  # a step of mixer_nano takes 0.3 seconds
 

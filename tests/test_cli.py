@@ -1,6 +1,5 @@
 """The commands as a person types them: results on standard output, mistakes in one line."""
 
-import dataclasses
 import json
 import os
 import re
@@ -216,7 +215,7 @@ def told(monkeypatch):
 def test_models_that_have_not_begun_take_what_the_others_have(told, tmp_path):
     kept = Recipe(epochs=7, optimizer="adamw", learning_rate=0.003, batch_size=96)
     config = RunConfig(
-        *("mixer_nano", (16, 16, 1), tuple("0123456789"), "digits", kept.to_dict(), 5, "float32"),
+        *("mixer_nano", (16, 16, 1), tuple("0123456789"), "digits", kept, 5, "float32"),
         command="",
         pretrained="before",
     )
@@ -229,7 +228,7 @@ def test_models_that_have_not_begun_take_what_the_others_have(told, tmp_path):
 
 def test_a_size_that_was_asked_for_is_every_models(told, tmp_path):
     """Also of those that had not begun when the comparison was stopped."""
-    recipe = Recipe().to_dict()
+    recipe = Recipe()
     about = ("mixer_nano", (24, 24, 1), tuple("0123456789"), "digits", recipe, 5, "auto", "")
     Run.create(tmp_path / "mixer_nano", RunConfig(*about, asked_size=(24, 24)))
     words = ["compare", "--models", "mixer_nano", "resnet20", "--out", tmp_path, "--resume"]
@@ -289,7 +288,7 @@ def test_a_resumed_fine_tuning_may_name_its_model(told, capfd, tmp_path):
     """At another size its model is a config, which has no name."""
     config = MixerConfig(1, 8, 8, 8, 4)
     classes = tuple("0123456789")
-    recipe = dataclasses.asdict(Recipe(epochs=2))
+    recipe = Recipe(epochs=2)
     Run.create(tmp_path, RunConfig(config, (16, 16, 1), classes, "digits", recipe, 0, "auto", ""))
     words = ["train", "--resume", "--out", str(tmp_path), "--model", "mixer_b16"]
     line = refused(capfd, *words, "--epochs", "3")
@@ -337,7 +336,7 @@ def test_a_resumed_run_sees_pictures_of_its_own_size(monkeypatch, tmp_path, pict
     root = picture_folder(size=(40, 40))
     Image.open(root / "cat" / "0.png").resize((24, 20)).save(root / "cat" / "0.png")
     config = RunConfig(
-        "mixer_nano", (24, 24, 3), ("cat", "dog"), str(root), Recipe().to_dict(), 0, "float32", ""
+        "mixer_nano", (24, 24, 3), ("cat", "dog"), str(root), Recipe(), 0, "float32", ""
     )
     Run.create(tmp_path / "run", config)
     seen = {}

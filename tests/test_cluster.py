@@ -58,8 +58,12 @@ def meeting(
     return told
 
 
-def test_all_meet():
-    assert meeting(5) == dict.fromkeys(range(5), "")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_all_meet(host):
+    if host == "[::1]" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    addresses = tuple(f"{host}:{port}" for port in free_ports(5))
+    assert meeting(5, addresses=addresses) == dict.fromkeys(range(5), "")
 
 
 def test_a_missing_worker_is_named_to_all():

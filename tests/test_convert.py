@@ -34,7 +34,7 @@ def test_npz_to_keras_and_back_keeps_every_byte(tmp_path):
 
 def test_a_run_knows_its_model(tmp_path):
     config = mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4))
-    about = ("digits", Recipe().to_dict(), 0, "float32", "")
+    about = ("digits", Recipe(), 0, "float32", "")
     described = RunConfig(config, (8, 8, 1), ("a", "b"), *about)
     run = Run.create(tmp_path / "run", described)
     model = described.build()
@@ -53,6 +53,11 @@ def test_what_cannot_be_converted(tmp_path, capsys):
     np.savez(tmp_path / "wide.npz", **{"head/bias": np.zeros(200_000, "float32")})
     other = mixer_tf.build("mixer_nano", num_classes=7)
     other.save_weights(tmp_path / "nano.weights.h5")
+    for name in ("w.bin", "w.safetensors"):
+        (tmp_path / name).write_bytes(b"something else")
+    about = ("digits", Recipe(), 0, "float32", "")
+    Run.create(tmp_path / "run.of.one", RunConfig("resmlp_12", (224, 224, 3), ("a", "b"), *about))
+    there = sorted(tmp_path.iterdir())
     known = ["--model", "mixer_nano"]
     for words, arguments in {
         "give --model": ["w.npz", "o.npz"],
@@ -63,6 +68,8 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         "Mixers alone, not gmlp_s16": ["w.npz", "o.weights.h5", "--model", "gmlp_s16"],
         "Mixers alone, not resmlp_12": ["w.safetensors", "o.npz", "--model", "resmlp_12"],
         "There is no file": ["no.weights.h5", "o.npz", *known],
+        "There is no file and no run": ["no.such.run", "o.npz"],
+        "Mixers alone, not resmlp_12; give a .safetensors or a run": ["run.of.one", "o.npz"],
         "200,000 classes": ["wide.npz", "o.npz", *known],
         "does not fit": ["w.npz", "o.npz", *known],
     }.items():
@@ -73,7 +80,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["nano.weights.h5", "w.npz", "wide.npz"]
+    assert sorted(tmp_path.iterdir()) == there
 
 
 CONFIG = mixer_tf.MixerConfig(2, 24, 12, 96, (8, 8), activation="gelu")

@@ -1,3 +1,4 @@
+import collections
 import importlib.util
 
 import keras
@@ -47,8 +48,8 @@ def pictures(digits):
     return np.concatenate([s.images for s in splits]).astype("float32"), labels
 
 
-def run_tflite(path, images):
-    """Logits from TFLite's own interpreter, picture by picture."""
+def tflite(path):
+    """TFLite's own interpreter of a file."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -57,6 +58,11 @@ def run_tflite(path, images):
         Interpreter = tf.lite.Interpreter  # noqa: N806
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
+    return interpreter
+
+
+def run_tflite(interpreter, images):
+    """Its logits, picture by picture."""
     into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert (into["dtype"], out["dtype"]) == (np.float32, np.float32)
     logits = []
@@ -99,16 +105,23 @@ def test_tflite_agrees(model, pictures, digits, tmp_path):
     expected = model.predict(images, verbose=0)
     accuracy = np.mean(expected.argmax(axis=1) == labels)
     assert accuracy > 0.9
-    sizes = {}
+    sizes, kinds = {}, {}
     for precision in ("float32", "float16", "int8"):
         path = tmp_path / f"{precision}.tflite"
         export(model, path, "tflite", precision, sample(digits.train, (16, 16), 200)[0])
         sizes[precision] = size_on_disk(path)
-        logits = run_tflite(path, images)
+        interpreter = tflite(path)
+        kinds[precision] = collections.Counter(
+            np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()
+        )
+        logits = run_tflite(interpreter, images)
         if precision == "float32":
             assert np.abs(logits - expected).max() < 1e-4
         assert abs(np.mean(logits.argmax(axis=1) == labels) - accuracy) < 0.01, precision
     assert sizes["float32"] > 1.4 * sizes["float16"] > 1.4 * sizes["int8"] * 0.8
+    # What it computes in, too: with weights alone as int8 it would be four tensors.
+    assert kinds["int8"]["int8"] > 2 * kinds["int8"]["float32"]
+    assert not kinds["float32"]["int8"]
 
 
 def test_what_cannot_be_exported(model, tmp_path):

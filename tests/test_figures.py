@@ -229,7 +229,7 @@ def test_shuffled_pixels_are_the_same_pixels():
 
 # ---- Figures ----
 
-LONG = "a name that is much longer than any place for it, with\ttabs and\nlines"
+LONG = "a $_{$ name that is much longer than any place for it, with\ttabs and\nlines"
 
 
 def history(epochs):
@@ -339,6 +339,15 @@ def test_evolution_shares_one_scale_over_epochs():
     pixels = figures.evolution(kernels, [0, 1]).axes[0].images[0].get_array()
     assert pixels[16, 16, 0] == 0.5
     assert pixels[16, -16, 0] == 1.0
+
+
+def test_evolution_names_filters_by_their_numbers_and_spreads_epochs_in_time():
+    kernels = np.random.default_rng(0).normal(size=(20, 4, 4, 3, 30))
+    epochs = [*range(8), *range(8, 80, 8), 100, 150, 200]
+    axes = figures.evolution(kernels, epochs, [17, 3, 29]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["17", "3", "29"]
+    columns = [int(label.get_text()) for label in axes.get_xticklabels()]
+    assert columns == [0, 16, 40, 56, 72, 100, 150, 200]  # the nearest to every eleventh of 200
 
 
 def test_animation_has_a_frame_for_each_epoch(tmp_path):

@@ -113,6 +113,15 @@ def test_accumulation_counts_updates_for_the_schedule():
     assert np.allclose(rates[1], rates[4], rtol=0.01, atol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX they go together")
+def test_recomputed_blocks_do_not_know_what_sam_has_moved(tmp_path, tiny_data):
+    """They would get no gradient, and stay as they began."""
+    recipe = dataclasses.replace(PLAIN, epochs=1, batch_size=16, sam=0.05, recompute=True)
+    with pytest.raises(ValueError, match="leave out sam or recompute, or use JAX"):
+        train(CONFIG, tiny_data, recipe, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("parts", [1, 4])
 def test_averaged_weights_forget_by_updates_not_by_parts(parts):
     """A weight falls from 1 to 0; ten updates later its average is about 0.9^11."""
@@ -446,7 +455,7 @@ def test_a_known_checkpoint_of_another_model_is_refused_before_it_is_fetched(mod
 def test_a_runs_own_grid_of_tokens_is_what_its_weights_are_for(tmp_path, size):
     """2x8 tokens are as many as 4x4, and not the same places."""
     classes = ("a", "b", "c")
-    recipe = Recipe().to_dict()
+    recipe = Recipe()
     about = RunConfig(CONFIG, (8, 32, 3), classes, "digits", recipe, 0, "float32", "")
     run = Run.create(tmp_path / "run", about)
     trained = build(size=(8, 32, 3))

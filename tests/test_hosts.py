@@ -116,7 +116,6 @@ def test_a_killed_worker_ends_all_and_one_process_can_go_on(alone, pair):
     assert progress["step"] == 12  # of the 13 made, the last that was saved
     resume(folder / "lost", prepared()[0], quiet=True)
     lost, expected = columns(folder / "lost"), columns(alone)
-    lost[1, [0, 2]] = expected[1, [0, 2]]  # the row of the broken epoch tells of its second part
     np.testing.assert_allclose(lost, expected, rtol=0, atol=1e-5)
 
 

@@ -35,7 +35,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     """A run directory as training leaves it, of a Mixer that was not trained."""
-    config = RunConfig(CONFIG, (8, 8, 3), NAMES, "digits", Recipe().to_dict(), 0, "float32", "")
+    config = RunConfig(CONFIG, (8, 8, 3), NAMES, "digits", Recipe(), 0, "float32", "")
     run = Run.create(tmp_path / "run", config)
     config.build().save_weights(run.best_file)
     return run.folder

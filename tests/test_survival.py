@@ -30,7 +30,7 @@ from mixer_tf.runs import Run
 from mixer_tf.state import load_newest, load_state, save_state
 
 CONFIG = RunConfig(
-    MixerConfig(1, 8, 4, 16, (4, 4)), (8, 8, 1), ("a", "b"), "digits", Recipe().to_dict(), 0,
+    MixerConfig(1, 8, 4, 16, (4, 4)), (8, 8, 1), ("a", "b"), "digits", Recipe(), 0,
     "float32", "",
 )  # fmt: skip
 
@@ -419,7 +419,7 @@ def test_a_name_that_breaks_lines_does_not_break_the_line(tmp_path, inside):
     (values[inside] if inside else values)["pre\u2028cis\x1cion\n"] = 1
     run.config_file.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"damaged .*pre\\u2028cis\\x1cion") as caught:
-        Recipe.from_dict(run.config().recipe)
+        run.config()
     assert len(str(caught.value).splitlines()) == 1
 
 

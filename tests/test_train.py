@@ -12,13 +12,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from callbacks import PatchProjections
 from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack
-from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.data import load_data
+from mixer_tf.evaluate import evaluate, predict_logits, score
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runtime import Runtime
+from mixer_tf.sampling import sample
 from mixer_tf.saving import Interrupted, KeepWeights
 from mixer_tf.train import check, input_size, resume, train
 from mixer_tf.trainer import Trainer
@@ -158,11 +161,12 @@ def test_the_step_is_traced_once(straight, tmp_path, monkeypatch):
 
 
 def test_another_seed_other_weights(straight, tmp_path):
-    out, data, _ = straight
+    _, data, _ = straight
     short = dataclasses.replace(RECIPE, epochs=1)
     train(SMALL, data, short, tmp_path / "other", seed=6, quiet=True)
-    other = weights(tmp_path / "other")
-    assert not any(np.array_equal(a, b) for a, b in zip(weights(out)[:1], other[:1]))
+    train(SMALL, data, short, tmp_path / "one", seed=5, quiet=True)
+    one, other = weights(tmp_path / "one"), weights(tmp_path / "other")
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other))
 
 
 @pytest.mark.parametrize("step", [3, 5, 12])
@@ -257,7 +261,7 @@ def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it)
     for recipe in (Recipe(), dataclasses.replace(Recipe(), **change)):
         config = RunConfig(
             MixerConfig(1, 16, 8, 16, (4, 4)), tiny_data.image_shape, tiny_data.class_names,
-            tiny_data.name, recipe.to_dict(), 0, "float32", "",
+            tiny_data.name, recipe, 0, "float32", "",
         )  # fmt: skip
         Trainer(config, tiny_data, True, False, 0)
         assert len(asked) == (recipe != Recipe())
@@ -323,6 +327,57 @@ def test_a_run_goes_on_in_the_precision_it_began_with(straight, tmp_path, monkey
     monkeypatch.setattr("mixer_tf.machine.look", lambda: other)
     assert resume(tmp_path, data, quiet=True)["precision"] == "float32"
     assert Run.open(tmp_path).config().trained_in == "float32"
+
+
+def test_a_run_goes_on_in_the_parts_it_began_with(straight, tmp_path, monkeypatch):
+    """Where a machine of other cores would add up a batch in another order."""
+    _, data, _ = straight
+    mixer = MixerConfig(1, 16, 8, 16, (2, 2))  # 64 tokens
+    monkeypatch.setattr("mixer_tf.split_batch.TOKENS", 512)
+    monkeypatch.setattr(Runtime, "fuses_blocks", True)
+    taken = []
+    monkeypatch.setattr("mixer_tf.split_batch.split_steps", lambda *given: taken.append(given[1]))
+    with pytest.raises(Interrupted):
+        train(mixer, data, RECIPE, tmp_path, quiet=True, callbacks=stop_after(2))
+    assert Run.open(tmp_path).config().parts == 4  # 32 pictures of 64 tokens, 512 in each
+    monkeypatch.setattr("mixer_tf.split_batch.parts_at_once", lambda: 16)
+    with pytest.raises(Interrupted):
+        resume(tmp_path, data, quiet=True, callbacks=stop_after(2))
+    assert taken == [4, 4]
+
+
+def test_larger_pictures_are_shrunk_as_those_from_files_are(tmp_path, picture_folder):
+    """With antialiasing: training, its result, `evaluate` and `predict` see the same pixels."""
+    root = picture_folder(per_class=40, size=(64, 48))
+    whole, small = load_data(root), load_data(root, (16, 16))
+    assert whole.image_shape == (64, 48, 3)
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=16)
+    result = train(SMALL, whole, recipe, tmp_path / "run", image_size=(16, 16), quiet=True)
+    run = Run.open(tmp_path / "run")
+    for data in (None, whole, small):
+        scores = evaluate(run, data)
+        assert scores["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
+    for name in ("train", "validation", "test"):
+        shrunk = getattr(whole.no_larger((16, 16)), name)
+        np.testing.assert_array_equal(shrunk.images, getattr(small, name).images)
+    drawn = sample(whole.test, (16, 16))[0]
+    np.testing.assert_array_equal(drawn, small.test.images)
+    picture = Image.fromarray(whole.test.images[0])
+    expected = picture.resize((16, 16), Image.Resampling.BILINEAR)  # Pillow's is antialiased
+    np.testing.assert_array_equal(drawn[0], np.asarray(expected))
+
+
+def test_a_folder_that_has_grown_is_not_tested_on(tmp_path, picture_folder):
+    """Its test pictures are held out of all by chance: some would be ones trained on."""
+    root = picture_folder(per_class=20)
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=16)
+    train(SMALL, load_data(root), recipe, tmp_path / "run", quiet=True)
+    before = evaluate(tmp_path / "run")
+    for name in ("cat", "dog"):
+        (root / name / "new.png").write_bytes((root / name / "0.png").read_bytes())
+    with pytest.raises(ValueError, match="other pictures than the run was trained on"):
+        evaluate(tmp_path / "run")
+    assert evaluate(tmp_path / "run", load_data(root))["n"] == before["n"]  # asked for by name
 
 
 def test_training_leaves_the_policy_of_the_process(straight, tmp_path):

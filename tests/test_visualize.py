@@ -48,7 +48,7 @@ RESULT = {
 def make_run(folder, model, ended=True):
     """A run directory as training leaves it, without the training."""
     names = tuple("0123456789")
-    config = RunConfig(model, (16, 16, 1), names, "digits", Recipe().to_dict(), 0, "float32", "")
+    config = RunConfig(model, (16, 16, 1), names, "digits", Recipe(), 0, "float32", "")
     run = Run.create(folder, config)
     built = config.build()
     built.save_weights(run.best_file)
@@ -145,6 +145,37 @@ def test_runs_beside_it_are_compared(mixer, tmp_path, monkeypatch):
         patch.setattr(pathlib.Path, "exists", refusing)
         beside = drawings._beside(Subject(Run.open(tmp_path / "small")))
     assert [run["name"] for run in beside] == ["small", "twin"]
+
+
+def test_a_run_that_is_not_whole_is_drawn_as_far_as_it_goes(mixer, tmp_path, monkeypatch):
+    """Killed between its weights and its history, or its result cut short."""
+    folder = tmp_path / "copy"
+    shutil.copytree(mixer.folder, folder)
+    (folder / "history.csv").unlink()
+    (folder / "result.json").write_text(json.dumps({**RESULT, "device": None}))
+    monkeypatch.setattr(shuffling, "_MACS", 10)
+    text = visualize.visualize(folder).read_text("utf-8")
+    assert "no history.csv yet" in text
+    assert "the run has not ended" in text
+    assert "% of 359" not in text
+    assert (folder / "figures" / "confusion.png").exists()
+
+
+def test_filters_are_drawn_in_the_order_of_the_file_under_their_numbers(mixer, monkeypatch):
+    kernels = np.random.default_rng(0).normal(size=(3, 4, 4, 1, 16)).astype("float32")
+    order = np.random.default_rng(1).permutation(16)
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda *_: None)
+    monkeypatch.setattr(figures, "evolution", lambda *given: drawn.update(evolution=given))
+    monkeypatch.setattr(figures, "animation", lambda *given: drawn.update(animation=given))
+    subject = Subject(mixer)
+    subject.snapshots = kernels, np.arange(3), order
+    drawings.evolution(subject, None)
+    drawings.animation(subject, None)
+    shown, _, filters = drawn["evolution"]
+    assert shown is kernels
+    assert list(filters) == [order[i] for i in (0, 2, 3, 5, 7, 8, 10, 12, 13, 15)]
+    assert np.array_equal(drawn["animation"][0], kernels[..., order])
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 1, 8), (8,), (2, 4, 4, 1, 8)])

@@ -1,7 +1,7 @@
 """Arrays in, matplotlib Figures out. Nothing here knows Keras."""
 
 from mixer_tf.figures.curves import accuracy_against_cost, comparison, learning_curves
-from mixer_tf.figures.evolution import animation, evolution, projections
+from mixer_tf.figures.evolution import animation, evenly, evolution, projections
 from mixer_tf.figures.mixing import mixing_distances, one_patch, token_mixing
 from mixer_tf.figures.outcome import confusion, embedding, mistakes, surest_mistakes
 from mixer_tf.figures.patterns import (
@@ -32,6 +32,7 @@ __all__ = [
     "comparison",
     "confusion",
     "embedding",
+    "evenly",
     "evolution",
     "filter_tiles",
     "fresh_distances",

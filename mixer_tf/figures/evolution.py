@@ -27,9 +27,16 @@ def projections(kernel, title):
     return figure
 
 
-def _spread(count, most):
-    """At most `most` of `count` places, evenly, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+def evenly(numbers, most):
+    """Places of at most `most` numbers, evenly spaced in value, the first and the last among them.
+
+    Args:
+        numbers: `[N]`, rising, such as epochs with gaps between them.
+        most: at least 2.
+    """
+    numbers = np.asarray(numbers)
+    wanted = np.linspace(numbers[0], numbers[-1], min(len(numbers), most))
+    return np.unique([np.abs(numbers - number).argmin() for number in wanted])
 
 
 def evolution(kernels, epochs, filters=None):
@@ -38,8 +45,8 @@ def evolution(kernels, epochs, filters=None):
     Args:
         kernels: `[E, height, width, channels, C]`, one kernel a recorded epoch.
         epochs: `[E]`, their names (0 before training, 1 after the first epoch).
-        filters: numbers of the filters to draw; by default ten, evenly over
-            the order of the last axis.
+        filters: numbers of the filters to draw, on the last axis, from the top; by
+            default ten, evenly spaced.
 
     Returns:
         A Figure with at most twelve columns. All pictures of a row share one
@@ -47,8 +54,8 @@ def evolution(kernels, epochs, filters=None):
         growth shows as contrast.
     """
     kernels = np.asarray(kernels, "float64")
-    filters = _spread(kernels.shape[-1], 10) if filters is None else np.asarray(filters)
-    columns = _spread(len(kernels), 12)
+    filters = evenly(range(kernels.shape[-1]), 10) if filters is None else np.asarray(filters)
+    columns = evenly(epochs, 12)
     chosen = kernels[columns][..., filters]  # [E', h, w, c, F]
     largest = _largest(kernels[..., filters])
     small = np.stack([tiles.filter_tiles(k, largest) for k in chosen], 1)  # [F, E', h, w, 3]
@@ -91,7 +98,7 @@ def animation(kernels, epochs, path):
     kernels = np.asarray(kernels, "float64")
     largest = _largest(kernels)
     frames = []
-    for i in _spread(len(kernels), 30):
+    for i in evenly(epochs, 30):
         sheet = np.round(255 * tiles.sheet_of_filters(kernels[i], largest)).astype("uint8")
         frame = np.full((sheet.shape[0] + 24, max(sheet.shape[1], 96), 3), 255, "uint8")
         frame[24:, : sheet.shape[1]] = sheet

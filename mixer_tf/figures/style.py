@@ -30,10 +30,11 @@ def marker(i):
 
 
 def short(text, length=22):
-    """A text that fits its place: what is longer ends in an ellipsis."""
+    """A text that fits its place, as it is: what is longer ends in an ellipsis."""
     text = "".join(c if c.isprintable() else " " for c in str(text))
     text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
+    text = text if len(text) <= length else text[: length - 1] + "…"
+    return text.replace("$", r"\$")  # between two of them matplotlib reads mathematics
 
 
 def whole_numbers(axes):
