@@ -74,8 +74,9 @@ def _size(run):
 
 def minutes(run, epochs):
     """Of training at the median rate of its epochs: the clock also counts pauses of the machine."""
-    known = run.config().pictures  # "number, checksum"
-    pictures = int(known.split(",")[0]) if known else PICTURES
+    config = run.config()
+    pictures = int(config.pictures.split(",")[0]) if config.pictures else PICTURES
+    pictures -= pictures % config.recipe.batch_size  # what does not fill a batch is left out
     return epochs * pictures / run.result()["images_per_second"] / 60
 
 

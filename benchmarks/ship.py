@@ -2,7 +2,8 @@
 
     python benchmarks/ship.py runs/nano cifar10 --note "JPEG copy of CIFAR-10"
 
-The card is made from what the run wrote; nothing in it is typed by hand but the note.
+The card is made from what the run wrote; nothing in it is typed by hand but the note, and a line
+"Changed since" where what the command does has changed.
 """
 
 import argparse

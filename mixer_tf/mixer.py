@@ -46,8 +46,9 @@ def build_mixer(config: MixerConfig, input_shape, num_classes, name="mixer"):
     x = layers.Reshape((rows * columns, config.hidden_dim), name="tokens")(x)
 
     for i in range(config.num_blocks):
-        # Linear over depth (Huang et al. 2016): the first block never skips, the last most often.
-        share = i / max(1, config.num_blocks - 1)
+        # Linear over depth (Huang et al. 2016): the first block never skips, the last most often,
+        # which an only block is.
+        share = i / (config.num_blocks - 1) if config.num_blocks > 1 else 1.0
         x = MixerBlock(
             config.tokens_mlp_dim,
             config.channels_mlp_dim,

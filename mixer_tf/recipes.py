@@ -40,7 +40,7 @@ class Ancestor(_PlainAdam):
     mean and variance.
 
     `mixer_cifar_4` (200,202 weights): 68.35 ± 0.47 % on CIFAR-10's test pictures (JPEG copy), one
-    seed, 93 minutes at the median rate, beside other work, on 2 cores of an AMD EPYC, TensorFlow
+    seed, 89 minutes at the median rate, beside other work, on 2 cores of an AMD EPYC, TensorFlow
     2.21.0, by `python -m mixer_tf train --model mixer_cifar_4 --recipe ancestor --data cifar10`.
     Published: 71.2 % of the original pictures.
     """

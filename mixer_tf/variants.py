@@ -5,6 +5,7 @@ loading Keras.
 """
 
 import dataclasses
+import numbers
 
 _RATES = ("dropout", "stochastic_depth", "head_dropout", "token_dropout")
 
@@ -95,16 +96,23 @@ class RelativeConfig:
 
 def _check_sizes(config, *names):
     """Make a config's `patch_size` a pair; refuse sizes that are no whole numbers above 0."""
-    if isinstance(config.patch_size, int):
+    if isinstance(config.patch_size, numbers.Integral):
         object.__setattr__(config, "patch_size", (config.patch_size, config.patch_size))
-    object.__setattr__(config, "patch_size", tuple(config.patch_size))
+    object.__setattr__(config, "patch_size", tuple(map(_whole, config.patch_size)))
     if len(config.patch_size) != 2:
         raise ValueError(f"patch_size is {config.patch_size}; give (height, width) in pixels.")
     height, width = config.patch_size
+    for name in names:
+        object.__setattr__(config, name, _whole(getattr(config, name)))
     whole = {name: getattr(config, name) for name in names}
     for name, value in {**whole, "patch_size[0]": height, "patch_size[-1]": width}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
+
+
+def _whole(value):
+    """A whole number as Python's, also one of numpy's; anything else as it is."""
+    return int(value) if isinstance(value, numbers.Integral) else value
 
 
 def token_grid(input_shape, patch_size):

@@ -7,6 +7,7 @@ needs when it is called.
 import dataclasses
 import difflib
 import math
+import numbers
 
 from mixer_tf.variants import RELATIVES, VARIANTS, MixerConfig, RelativeConfig
 
@@ -100,7 +101,7 @@ def build(model, input_shape=None, num_classes=None):
         family, config, name = entry.family, _PATCHED.get(model), model
         input_shape = entry.input_shape if input_shape is None else input_shape
         num_classes = entry.num_classes if num_classes is None else num_classes
-    check_shape(input_shape, num_classes)
+    input_shape, num_classes = checked_shape(input_shape, num_classes)
 
     if family == "mixer":
         from mixer_tf.mixer import build_mixer
@@ -139,17 +140,18 @@ def unknown(kind, name, known):
     return f"There is no {kind} {str(name)!r}; there are: {', '.join(known)}."
 
 
-def check_shape(input_shape, num_classes):
-    """Refuse shapes and class counts that no model can have (ValueError)."""
+def checked_shape(input_shape, num_classes):
+    """`(input_shape, num_classes)` in Python's numbers; ValueError where no model can have them."""
     shape = tuple(input_shape)
-    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+    if len(shape) != 3 or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape):
         raise ValueError(
             f"input_shape is {shape}; give (height, width, channels), whole numbers above 0."
         )
-    if not isinstance(num_classes, int) or num_classes < 0:
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 0:
         raise ValueError(
             f"num_classes is {num_classes!r}; give a whole number, or 0 for pre-logits."
         )
+    return tuple(map(int, shape)), int(num_classes)
 
 
 def count_tokens(name):

@@ -9,8 +9,8 @@ from PIL import Image
 # Before anything imports TensorFlow: its start-up messages are no part of a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Tests run two at a time, see pyproject.toml: threads that TensorFlow gives one of them wait, busily,
-# for those of the other. With one each all take three fifths of the time.
+# Tests run two at a time, see pyproject.toml: threads that TensorFlow gives one of them wait busily
+# for those of the other. With one thread each they take three fifths of the time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 

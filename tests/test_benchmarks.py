@@ -79,8 +79,8 @@ def run(tmp_path):
 
 def test_minutes_are_pictures_over_the_rate(script, run):
     results = script("results")
-    assert results.minutes(run, 2) == 2.0
-    assert results.time_to_mark(run) == "2.0 min, epoch 2"
+    assert results.minutes(run, 2) == pytest.approx(2 * 512 / 10 / 60)  # 4 batches of 128
+    assert results.time_to_mark(run) == "1.7 min, epoch 2"
     run.history_file.write_text("epoch,val_accuracy\n0,0.5\n1,0.711\n")
     assert results.time_to_mark(run) == "not reached"
 

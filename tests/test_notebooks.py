@@ -224,6 +224,17 @@ def test_on_a_tpu_runtime_jax_is_chosen_and_tensorboard_added(monkeypatch):
     monkeypatch.setattr("subprocess.run", lambda command, **_: ran.append(command))
     exec(source(tagged(NAMES[0], "setup")[0]), {})
     assert os.environ["KERAS_BACKEND"] == "jax"
+    # After a restart of the session what was installed is there, and the variable is not.
+    there |= {"tensorflow", "tensorboard"}
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: [name] * (name[-1] == "u"))
+    exec(source(tagged(NAMES[0], "setup")[0]), {})
+    assert os.environ["KERAS_BACKEND"] == "jax"
+    # A GPU runtime has TensorFlow itself, and JAX too.
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: [])
+    exec(source(tagged(NAMES[0], "setup")[0]), {})
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
     (command,) = ran
     assert command[1:5] == ["-m", "pip", "install", "--quiet"]
     assert sorted(command[5:]) == ["tensorboard", "tensorflow-cpu"]

@@ -103,6 +103,7 @@ def test_what_cannot_be(model):
 def test_config_is_read_back_from_the_layers():
     for config in (
         mixer_tf.MixerConfig(3, 8, 4, 16, (4, 4), dropout=0.1, stochastic_depth=0.2),
+        mixer_tf.MixerConfig(1, 8, 4, 16, (4, 4), stochastic_depth=0.2),  # the only one is the last
         mixer_tf.MixerConfig(
             1, 8, 4, 16, (1, 8), final_norm=False, activation="gelu", epsilon=1e-5
         ),

@@ -124,3 +124,15 @@ def test_convolutional_networks_take_any_picture_size():
 def test_what_cannot_be_built_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         mixer_tf.build(*arguments)
+
+
+def test_numbers_that_were_counted_in_an_array_are_whole_numbers():
+    """Such as `labels.max() + 1`."""
+    one, two, four, eight = np.arange(9)[[1, 2, 4, 8]]
+    config = mixer_tf.MixerConfig(one, eight, four, eight, four)
+    assert config == mixer_tf.MixerConfig(1, 8, 4, 8, (4, 4))
+    assert all(type(n) is int for n in (config.num_blocks, config.hidden_dim, *config.patch_size))
+    model = mixer_tf.build(config, (eight, eight, two + one), two)
+    assert model.output_shape == (None, 2)
+    with pytest.raises(ValueError, match="num_classes is 2.5"):
+        mixer_tf.build(config, (8, 8, 3), 2.5)
