@@ -69,7 +69,7 @@ def test_built_by_name_they_give_the_runs_logits(kept):
 
 def test_the_filters_course_comes_along_in_ten_steps(kept):
     subject = Subject(Run.open(shipped.FOLDER / "mixer_cifar_2-digits"))
-    kernels, epochs = subject.snapshots
+    kernels, epochs, _ = subject.snapshots
     assert len(epochs) == 10
     assert (epochs[0], epochs[-1]) == (0, 60)
     assert set(np.diff(epochs)) <= {4, 8}  # evenly, as far as 4 divides 60 / 9
