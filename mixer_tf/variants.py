@@ -102,9 +102,9 @@ def _check_sizes(config, *names):
     if len(config.patch_size) != 2:
         raise ValueError(f"patch_size is {config.patch_size}; give (height, width) in pixels.")
     height, width = config.patch_size
-    for name in names:
-        object.__setattr__(config, name, _whole(getattr(config, name)))
-    whole = {name: getattr(config, name) for name in names}
+    whole = {name: _whole(getattr(config, name)) for name in names}
+    for name, value in whole.items():
+        object.__setattr__(config, name, value)
     for name, value in {**whole, "patch_size[0]": height, "patch_size[-1]": width}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; give a whole number of at least 1.")
