@@ -33,8 +33,8 @@ epochs, beside other work on the same machine. Minutes are calculated from it, w
 validation; some runs were paused meanwhile. The column before pictures/s says when *validation*
 accuracy first reached {100 * MARK:.1f} %, the published test accuracy of MLP-Mixer-CIFAR10 with 4
 blocks. Version 0.1.0 is not released yet and recipes changed under that number: the recipe that
-a run had is in its `config.json`. `cifar` was run when four of RandAugment's operations were not
-what they are now (docs/accuracy.md).
+a run had is in its `config.json`. `cifar` was run when four of RandAugment's operations were wrong
+(docs/accuracy.md).
 """
 # What others have published, for the picture: (name, weights, test accuracy in per cent).
 PUBLISHED = (
@@ -145,7 +145,7 @@ def picture(runs):
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3, which="both")
-    axes[0].set(xlim=(8e4, 8e6), ylabel="test accuracy (%)")
+    axes[0].set(xlim=(8e4, 2e6), ylabel="test accuracy (%)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 

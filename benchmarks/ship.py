@@ -24,12 +24,13 @@ SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 CARD = """# {model}, trained on {data}
 
 - **Model:** {model}, {parameters:,} weights, pictures {size}, {classes} classes
+- **Input and output:** pictures [N, {shape}] in [0, 255]; logits [N, {classes}] of {names}
 - **Data:** {data}{note}
 - **Recipe:** {recipe}
 - **Command:** `{command}`
 - **Seed:** {seed}; one run
 - **Test accuracy:** {accuracy:.2f} ± {error:.2f} % (standard error over {pictures:,} pictures)
-- **Hardware and time:** {device}, {epochs} epochs, {minutes:.0f} minutes at their median rate
+- **Hardware and time:** {device}, matrix products in {products}, {epochs} epochs, {minutes:.0f} minutes at their median rate
 - **Versions:** {versions}
 - **Limits:** knows these {classes} classes only and answers with one of them for any picture
 - **SHA-256 of model.weights.h5:** {sum}
@@ -54,6 +55,9 @@ def main():
         parameters=result["parameters"],
         size="x".join(map(str, config.input_shape)),
         classes=config.num_classes,
+        names=", ".join(config.class_names),
+        shape=", ".join(map(str, config.input_shape)),
+        products=result["products"],
         recipe=", ".join(f"{name} {value}" for name, value in said(config.recipe.to_dict())),
         command=result["command"],
         seed=result["seed"],

@@ -61,6 +61,8 @@ def comparison(runs, data_name):
     bars.set_xticks(range(len(runs)), names, **slant)
     bars.set_xlim(-0.6, len(runs) - 0.4)
     bars.margins(y=0.5)
+    low, high = bars.get_ylim()  # wide enough for the numbers above, so perhaps beyond 100 %
+    bars.set_yticks([t for t in bars.get_yticks() if max(low, 0) <= t <= min(high, 100)])
     bars.grid(axis="y", alpha=0.3)
 
     table.axis("off")

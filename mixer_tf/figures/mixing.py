@@ -31,11 +31,12 @@ def token_mixing(trained, control, title):
     cell = sheets[0][1]
     panel = 5.6  # inches
     tall = panel * (down * cell[0]) / (_ACROSS * cell[1])
-    figure = Figure(figsize=(2 * panel + 0.6, tall + 0.95))
+    high = tall + 0.75  # with the titles
+    figure = Figure(figsize=(2 * panel + 0.6, high))
     names = ("trained", "untrained control (Glorot)")
     for i, (pairs, (sheet, cell, shown), name) in enumerate(zip((trained, control), sheets, names)):
         left = (0.2 + i * (panel + 0.2)) / figure.get_figwidth()
-        box = (left, 0.1 / (tall + 0.95), panel / figure.get_figwidth(), tall / (tall + 0.95))
+        box = (left, 0.1 / high, panel / figure.get_figwidth(), tall / high)
         axes = figure.add_axes(box)
         axes.imshow(sheet, interpolation="nearest", aspect="auto")
         axes.axis("off")
@@ -53,7 +54,7 @@ def token_mixing(trained, control, title):
         of = f" ({count} pairs)" if count else ""
         mean = f"{pairs.cosines.mean():.2f}".replace("-", "−")
         axes.set_title(f"{name}{of}: mean cosine {mean}", size=10)
-    figure.suptitle(title, size=11, y=1 - 0.12 / (tall + 0.95), va="top")
+    figure.suptitle(title, size=11, y=1 - 0.1 / high, va="top")
     return figure
 
 
