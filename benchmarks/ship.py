@@ -30,7 +30,7 @@ CARD = """# {model}, trained on {data}
 - **Command:** `{command}`
 - **Seed:** {seed}; one run
 - **Test accuracy:** {accuracy:.2f} ± {error:.2f} % (standard error over {pictures:,} pictures)
-- **Hardware and time:** {device}, matrix products in {products}, {epochs} epochs, {minutes:.0f} minutes at their median rate
+- **Hardware and time:** {hardware}, {epochs} epochs, {minutes:.0f} minutes at their median rate
 - **Versions:** {versions}
 - **Limits:** knows these {classes} classes only and answers with one of them for any picture
 - **SHA-256 of model.weights.h5:** {sum}
@@ -57,14 +57,13 @@ def main():
         classes=config.num_classes,
         names=", ".join(config.class_names),
         shape=", ".join(map(str, config.input_shape)),
-        products=result["products"],
         recipe=", ".join(f"{name} {value}" for name, value in said(config.recipe.to_dict())),
         command=result["command"],
         seed=result["seed"],
         accuracy=100 * result["test_accuracy"],
         error=100 * result["test_standard_error"],
         pictures=result["test_pictures"],
-        device=result["device"],
+        hardware=f"{result['device']}, matrix products in {result['products']}",
         minutes=minutes(run, result["epochs"]),
         epochs=result["epochs"],
         versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
