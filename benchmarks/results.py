@@ -129,9 +129,16 @@ def picture(runs):
             )
     for i, (name, weights, accuracy) in enumerate(PUBLISHED):
         axes[0].plot(weights, accuracy, marker="o", color="0.55", mfc="white", linestyle="none")
-        place = (5, 4 if i % 2 else -10)  # neighbours' names on both sides of their points
+        # Neighbours' names on both sides of their points; those of large networks end there.
+        large = weights > 400_000
         axes[0].annotate(
-            name, (weights, accuracy), place, textcoords="offset points", size=7, color="0.35"
+            name,
+            (weights, accuracy),
+            (-5 if large else 5, 8 if i % 2 or large else -10),
+            textcoords="offset points",
+            ha="right" if large else "left",
+            size=7,
+            color="0.35",
         )
     for panel, label in zip(
         axes,

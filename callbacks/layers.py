@@ -148,6 +148,8 @@ def check_pictures(model, images, labels, class_names):
             f"images have the shape {images.shape} and labels {labels.shape}; give "
             "[N, height, width, channels] and [N], with N at least 1."
         )
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are {labels.dtype}; give the whole number of each one's class.")
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise ValueError(
             f"labels go from {labels.min()} to {labels.max()}, but there are {len(class_names)} "

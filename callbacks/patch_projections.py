@@ -24,8 +24,9 @@ class PatchProjections(keras.callbacks.Callback):
     before training; `kernels [E, height, width, channels, C]` float16, in the
     model's own order. It holds at most 64 snapshots and 32 MiB (but always two):
     in a longer training those of every second epoch, then of every fourth, and so
-    on, always with the newest. A `fit` that begins at epoch 0 begins a new file; one
-    with `initial_epoch` goes on with what is there.
+    on, always with the newest. A `fit` that begins at epoch 0 begins a new file (of a
+    model that was trained before, it keeps the snapshot 0 that is there); one with
+    `initial_epoch` goes on with what is there.
 
     Args:
         log_dir: folder that TensorBoard reads.

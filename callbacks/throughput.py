@@ -17,9 +17,11 @@ class Throughput(keras.callbacks.Callback):
     Tags: `throughput/images_per_second` and `throughput/step_milliseconds` (the
     median step), `memory/process_MiB` (not on Windows), `memory/accelerator_peak_MiB`
     where the backend tells it, `learning_rate`. A step only takes the time of the clock:
-    nothing waits for the device. The first step of an epoch is not counted, in it
-    falls compiling, nor the last, which may hold fewer pictures; so an epoch of one or
-    two steps has no speed.
+    nothing waits for the device. So where `fit` itself never waits (JAX, with no callback
+    that reads the numbers of a step), this is the rate at which steps are handed out,
+    which is far above that of computing them; within `train` there is one that does. The
+    first step of an epoch is not counted, in it falls compiling, nor the last, which may
+    hold fewer pictures; so an epoch of one or two steps has no speed.
 
     Args:
         log_dir: folder that TensorBoard reads.

@@ -201,10 +201,9 @@ def export(run, form, precision, out):
     out = out or run / endings.get(form, f"model-{precision}.tflite")
     examples = None
     if precision == "int8":
-        from mixer_tf.data import load_data
+        from mixer_tf.run_data import load_run_data
         from mixer_tf.sampling import sample
 
-        known = load_data(config.data, config.input_shape[:2])
-        examples, _ = sample(known.train, config.input_shape[:2], count=200)
+        examples, _ = sample(load_run_data(config).train, config.input_shape[:2], count=200)
     exporting.export(opened.model(), out, form, precision, examples)
     click.echo(f"{out}: {exporting.size_on_disk(out) / 1e6:,.2f} MB")

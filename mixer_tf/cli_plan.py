@@ -110,12 +110,15 @@ def _data(names, flags, begun):
     largest = max(filter(None, sizes.values()), default=None)
 
     @functools.cache
-    def load(size):
-        data = load_data(flags["data"], size, seed=flags["seed"], strict=flags["strict"])
+    def load(size, **split):
+        data = load_data(flags["data"], size, strict=flags["strict"], **split)
         remark(data.report)
         return data
 
-    return {name: load(sizes[name] or largest) for name in names}
+    def split(name):
+        return begun[name].config().how_split if name in begun else {"seed": flags["seed"]}
+
+    return {name: load(sizes[name] or largest, **split(name)) for name in names}
 
 
 def _pretrained(source):

@@ -62,6 +62,12 @@ def compare(names, more, **flags):
         zoo.find(name)
     if flags["resume"] and flags["out"]:
         begun = sorted(path.parent.name for path in flags["out"].glob("*/config.json"))
+        single = (flags["out"] / "config.json").exists()
+        if single or not any((flags["out"] / name).exists() for name in names):
+            raise ValueError(
+                f"{flags['out']} holds "
+                + ("a single run: train --resume goes on with it." if single else "no comparison.")
+            )
         if set(begun) - set(names):
             raise ValueError(
                 f"{flags['out']} compares {', '.join(begun)}, and --models says "

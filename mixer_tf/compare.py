@@ -29,13 +29,20 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
     """
     if not isinstance(data, dict):
         data = dict.fromkeys(models, data)
+    out = pathlib.Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder.")
     for name in models:
-        if not (resuming and Run(pathlib.Path(out) / name).config_file.exists()):
+        if not (resuming and (begun := Run(out / name)).config_file.exists()):
             given = {k: options[k] for k in ("image_size", "pretrained") if k in options}
             check(name, data[name], recipe, **given)
+        elif begun.config().recipe.to_dict() != recipe.in_epochs(len(data[name].train)).to_dict():
+            raise ValueError(
+                f"{begun.folder} began with another recipe; compare under the one in its "
+                "config.json, or begin a new comparison."
+            )
         if list(models).count(name) > 1:
             raise ValueError(f"{name} stands twice among the models; give each one once.")
-    out = pathlib.Path(out)
     several = hosts.join()
     is_chief = several is None or several.is_chief
     if is_chief and out.exists() and any(out.iterdir()) and not resuming:

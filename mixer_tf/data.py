@@ -47,9 +47,15 @@ class Split:
         height, width, channels = self.images.shape[1:]
         if height <= image_size[0] and width <= image_size[1]:
             return self
-        images = self.images[..., 0] if channels == 1 else self.images
-        small = [np.asarray(pictures.resized(Image.fromarray(i), image_size)) for i in images]
-        return Split(np.stack(small).reshape(len(small), *image_size, channels), self.labels)
+        # Pillow knows grey and RGB; of other numbers of channels it takes one for transparency.
+        images = self.images if channels == 3 else np.moveaxis(self.images, 3, 1)
+        planes = images if channels == 3 else images.reshape(-1, height, width)
+        small = np.stack(
+            [np.asarray(pictures.resized(Image.fromarray(i), image_size)) for i in planes]
+        )
+        if channels != 3:
+            small = np.moveaxis(small.reshape(len(self), channels, *image_size), 1, 3)
+        return Split(np.ascontiguousarray(small), self.labels)
 
     def fingerprint(self):
         """Number and checksum of the labels: equal for the same pictures in the same order.
@@ -64,8 +70,8 @@ class Data:
     """Three splits with the same classes; validation never comes from the test set.
 
     Raises:
-        ValueError: a split does not hold uint8 pictures of one shape, each with the number of
-            a class.
+        ValueError: a split does not hold uint8 pictures of one shape, at least one, each with
+            the number of a class.
     """
 
     name: str
@@ -76,10 +82,17 @@ class Data:
     report: Report = dataclasses.field(default_factory=Report, compare=False)
     source: str = ""  # what `load_data` takes to load it again; none for data made in Python
     test_from_train: bool = False  # the test pictures were held out of those to train on
+    # Share and seed by which validation pictures were held out of those to train on; None where
+    # they were not.
+    split: tuple[float, int] | None = None
 
     def __post_init__(self):
+        # A tuple of words, as `config.json` gives it back; a frozen dataclass sets it so.
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
         for name in ("train", "validation", "test"):
             images, labels = getattr(self, name).images, getattr(self, name).labels
+            if not len(labels):
+                raise ValueError(f"{name} holds no picture; give at least one.")
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(
                     f"The pictures of {name} are {images.dtype} of the shape {images.shape}; give "
@@ -153,7 +166,7 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     name, splits, class_names = _load(source, image_size, report)
     if image_size is not None:
         splits = {split: part.no_larger(image_size) for split, part in splits.items()}
-    test_from_train = "test" not in splits
+    test_from_train, validation_from_train = "test" not in splits, "validation" not in splits
     everything = splits["train"]
     chosen = {"train": np.arange(len(everything))}
     shares = {"test": (0.1, _TEST_SEED), "validation": (validation_fraction, seed)}
@@ -165,6 +178,8 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
         splits |= {split: everything.take(indices) for split, indices in chosen.items()}
     source = source if source in NAMES else str(pathlib.Path(source).absolute())
     about = {"report": report, "source": source, "test_from_train": test_from_train}
+    if validation_from_train:
+        about["split"] = (float(validation_fraction), int(seed))
     return Data(name, class_names=tuple(class_names), **about, **splits)
 
 

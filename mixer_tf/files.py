@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 
 _BEGUN = ".writing-"  # how the name of a file begins that is still being written
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -66,7 +67,9 @@ def is_unfinished(path):
 def remove_unfinished(folder):
     """Delete what a process left that was killed while it wrote; no other may write there now."""
     for path in pathlib.Path(folder).glob(f"{_BEGUN}*"):
-        if path.is_file():
+        if path.is_dir() and not path.is_symlink():  # an export
+            shutil.rmtree(path)
+        else:
             path.unlink()
 
 

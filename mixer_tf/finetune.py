@@ -67,9 +67,9 @@ def adapted(model, input_shape, source):
         _check_known(model, config, str(source))
     with open_source(source) as weights:
         old = _grid(weights, grid)
-        if old == grid:
+        units = weights.shapes[_TOKENS][1] if _TOKENS in weights.shapes else config.tokens_mlp_dim
+        if old == grid and units % config.tokens_mlp_dim:  # of another Mixer, which `fill` says
             return model
-        units = weights.shapes[_TOKENS][1]
     whole = not (rows % old[0] or columns % old[1])
     units *= (rows // old[0]) * (columns // old[1]) if whole else 1
     if units == config.tokens_mlp_dim:

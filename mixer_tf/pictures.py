@@ -130,7 +130,14 @@ def pixels(files, image_size, archive, report):
         found = decoding.kinds(picture)
         return np.asarray(resized(decoding.rgb(picture), image_size)), found
 
-    keys, arrays = [], np.empty((len(files), *image_size, 3), "uint8")
+    try:
+        keys, arrays = [], np.empty((len(files), *image_size, 3), "uint8")
+    except MemoryError as error:
+        height, width = image_size
+        raise ValueError(
+            f"{len(files):,} pictures of {height}x{width} do not fit into memory; give a smaller "
+            "--image-size (image_size=), or fewer pictures."
+        ) from error
     for parts, (array, found) in _read_all(files, read, archive, report):
         arrays[len(keys)] = array
         keys.append(parts)

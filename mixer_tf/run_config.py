@@ -31,6 +31,7 @@ class RunConfig:
     asked_size: tuple[int, int] | None = None  # of pictures, where one was asked for
     trained_in: str = ""  # the precision that "auto" chose, or `precision` itself
     products: str = ""  # of fused blocks, see `runtime.Runtime`; "" where none are fused
+    split: tuple[float, int] | None = None  # see `Data.split`
     parts: int = 0  # that fused blocks compute a batch in, see `split_batch`; 0 likewise
 
     @property
@@ -42,6 +43,12 @@ class RunConfig:
     def model_name(self):
         """Its name in `MODELS`; `mixer` for one of a config."""
         return self.model if isinstance(self.model, str) else "mixer"
+
+    @property
+    def how_split(self):
+        """What `load_data` takes to hold out the same validation pictures."""
+        fraction, seed = self.split or (0.1, self.seed)
+        return {"validation_fraction": fraction, "seed": seed}
 
     def build(self):
         """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
@@ -65,6 +72,11 @@ class RunConfig:
         numbers = (self.seed, self.parts, *self.input_shape, *(self.asked_size or ()))
         if any(type(number) is not int for number in numbers):
             raise TypeError("a number is no whole number")
+        if self.split is not None:
+            fraction, seed = self.split
+            if type(fraction) is not float or type(seed) is not int or not 0 < fraction < 1:
+                raise ValueError("split is no share and seed")
+            numbers += (seed,)
         height, width, channels = self.input_shape
         config = find_mixer(self.model)
         if config is None:
@@ -76,7 +88,10 @@ class RunConfig:
         for name, size in sizes.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
-        if min(height, width, channels, self.num_classes) < 1 or min(self.seed, self.parts) < 0:
+        if (
+            min(height, width, channels, self.num_classes) < 1
+            or min(self.seed, self.parts, *numbers) < 0
+        ):
             raise ValueError("a number is too small")
         if self.parts and self.recipe.part_size % self.parts:
             raise ValueError("parts does not divide the batch")
@@ -104,7 +119,7 @@ def read(path):
         if isinstance(values["model"], dict):
             values["model"] = MixerConfig(**values["model"])
         values["recipe"] = Recipe.from_dict(values["recipe"])
-        for name in ("input_shape", "class_names", "asked_size"):
+        for name in ("input_shape", "class_names", "asked_size", "split"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         config = RunConfig(**values)

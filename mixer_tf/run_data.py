@@ -35,7 +35,7 @@ def load_run_data(config, source=None):
             trained on and has no test set of its own, so that pictures it was trained on may
             have come into the one that is held out now.
     """
-    data = load_data(source or config.data, config.input_shape[:2], seed=config.seed)
+    data = load_data(source or config.data, config.input_shape[:2], **config.how_split)
     check_classes(config, data)
     known = config.pictures in ("", data.train.fingerprint())
     if not (source or known) and data.test_from_train:

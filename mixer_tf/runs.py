@@ -26,6 +26,8 @@ from mixer_tf.lock import only_one
 _PROMISED = ("parameters", "epochs", "test_accuracy", "test_standard_error", "test_pictures")
 _PROMISED += ("train_seconds", "images_per_second")
 
+_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")  # of every `history.csv`
+
 
 class Run:
     """The files of one run directory, by name.
@@ -78,7 +80,13 @@ class Run:
 
     def _came_to_nothing(self):
         """Whether a run of this suite began here and has no weights and no state."""
-        saved = (*self.states(), self.best_file, self.last_file, self.history_file)
+        saved = (
+            *self.states(),
+            self.best_file,
+            self.last_file,
+            self.history_file,
+            self.result_file,
+        )
         if not self.config_file.exists() or any(file.exists() for file in saved):
             return False
         try:
@@ -179,6 +187,8 @@ class Run:
         try:
             with open(self.history_file, newline="") as file:
                 rows = list(csv.DictReader(file))
+            if missing := [name for name in _COLUMNS if name not in rows[0]]:
+                raise ValueError(f"it has no column {', '.join(missing)}")
             return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
         except (csv.Error, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.history_file} is damaged ({error}).") from error

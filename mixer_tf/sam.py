@@ -18,8 +18,9 @@ def sharpen(model, radius):
     optimizer at the weights where it started. A step takes about twice the time.
 
     Both gradients see the same dropout masks. Metrics and the statistics of
-    BatchNormalization come from the first pass. With several replicas each moves by
-    the gradient of its own part of the batch (the paper's m-sharpness). A gradient
+    BatchNormalization come from the first pass. With several replicas of TensorFlow
+    each moves by the gradient of its own part of the batch (the paper's m-sharpness), on JAX all
+    move by that of the whole batch, which trains somewhat differently. A gradient
     that overflows under mixed_float16 moves nothing; the loss scale then goes down
     as it always does.
 

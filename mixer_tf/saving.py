@@ -67,8 +67,13 @@ class SaveState(keras.callbacks.Callback):
             raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.step % self.steps_per_epoch:
+            return  # a callback ended the training within the epoch, which is no row then
         row = {k: float(v) for k, v in (logs or {}).items()}
-        row |= self._together(self.steps_per_epoch - self._earlier["steps"], row)["means"]
+        means = self._together(self.steps_per_epoch - self._earlier["steps"], row)["means"]
+        row |= means
+        if logs is not None:
+            logs.update(means)  # for those that stand behind: curves of the whole epoch too
         self._earlier = self._now = {"steps": 0, "means": {}}
         self.history.append({"epoch": epoch, **row})
         self.run.write_history(self.history)
@@ -95,18 +100,21 @@ class StopAfterEpoch(keras.callbacks.Callback):
     """Ends a training that Ctrl-C stops at the end of an epoch.
 
     In the list it stands last: the epoch is saved and will not come again, so
-    that all others must have seen its end.
+    that all others must have seen its end. After the last one nothing is left to
+    stop, and what callbacks write at the end of a training would be lost.
 
     Args:
         saver: the `SaveState` that heard the Ctrl-C.
+        total: steps of the whole training.
     """
 
-    def __init__(self, saver):
+    def __init__(self, saver, total):
         super().__init__()
         self.saver = saver
+        self.total = total
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.saver.asked:
+        if self.saver.asked and self.saver.step < self.total:
             raise Interrupted
 
 

@@ -60,7 +60,7 @@ def train(
     """
     hosts.join()
     check(model, data, recipe, image_size, pretrained)
-    asked_size = tuple(image_size) if image_size else None
+    asked_size = tuple(map(int, image_size)) if image_size else None
     input_shape = (*(asked_size or input_size(model, data)), data.image_shape[2])
     if own_process:
         cpu_step.set_threads(model, input_shape, recipe, precision)
@@ -77,6 +77,7 @@ def train(
         command=command,
         pretrained=str(pretrained),
         pictures=data.train.fingerprint(),
+        split=data.split,
         asked_size=asked_size,
     )
     # before a folder is made: what does not fit, shows here
@@ -106,8 +107,6 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
     """
     hosts.join()
     run = Run.open(out)
-    if run.result_file.exists():
-        return run.result()
     config = run.config()
     check_classes(config, data)
     if config.pictures not in ("", data.train.fingerprint()):
@@ -116,8 +115,17 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
             f"checksum of labels were {config.pictures}, are {data.train.fingerprint()}); bring "
             "those back, or begin a new run."
         )
+    if config.split and data.split and config.split != data.split:
+        raise ValueError(
+            f"{out} was trained with other pictures held out for validation: share and seed were "
+            f"{config.split}, are {data.split}. Load the data with those."
+        )
+    if run.result_file.exists():
+        return run.result()
     if own_process:
-        cpu_step.set_threads(config.model, config.input_shape, config.recipe, config.precision)
+        cpu_step.set_threads(
+            config.model, config.input_shape, config.recipe, config.trained_in or config.precision
+        )
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
     return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
 
@@ -134,6 +142,10 @@ def check(model, data, recipe, image_size=None, pretrained=""):
     """
     shape = (*(image_size or input_size(model, data)), data.image_shape[2])
     check_batch(recipe.batch_size, data.train)
+    if recipe.augmentation.rand_augment and shape[2] not in (1, 3):
+        raise ValueError(
+            f"rand_augment changes colours, and the pictures have {shape[2]} channels; set it to 0."
+        )
     if mixer := find_mixer(model):
         mixer.token_grid(shape)
         if recipe.recompute:

@@ -97,6 +97,7 @@ class Trainer:
             machine = self.runtime.describe(bool(self.parts))
             print(f"{self.config.model_name}: {machine}; {about}", file=sys.stderr)
         total = self.recipe.epochs * self.steps_per_epoch
+        ended = False  # by a callback, such as Keras's EarlyStopping
         while True:
             progress = {"step": 0, "seconds": 0.0, "history": []}
             if several:
@@ -106,9 +107,10 @@ class Trainer:
                     progress = load_newest(run, self.model)
             if several:
                 several.agree({"step in the run directory, which all must see,": progress["step"]})
-            if progress["step"] >= total:
+            if ended or progress["step"] >= total:
                 break
             self._fit_part(run, progress, callbacks)
+            ended = self.model.stop_training
         with hosts.undistributed():
             result = None
             if self.runtime.is_chief:
@@ -151,7 +153,7 @@ class Trainer:
         keeper = KeepWeights(run, best)
         shown = self._shown(callbacks(run))
         try:
-            stop = StopAfterEpoch(saver)
+            stop = StopAfterEpoch(saver, self.recipe.epochs * self.steps_per_epoch)
             return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown, stop])
         finally:
             bar.close()

@@ -529,6 +529,7 @@ def test_pictures_labels_and_names_must_fit(tmp_path):
         refused(model, kind(tmp_path, IMAGES, LABELS, NAMES[:3]), "labels go from 0 to 4")
         refused(model, kind(tmp_path, IMAGES, LABELS, [*NAMES, "more"]), "6 class names")
         refused(model, kind(tmp_path, IMAGES[:0], LABELS[:0], NAMES), "N at least 1")
+        refused(model, kind(tmp_path, IMAGES, LABELS + 0.0, NAMES), "labels are float64")
 
 
 def test_numbers_out_of_range_are_refused_at_once(tmp_path):

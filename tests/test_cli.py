@@ -14,8 +14,11 @@ from PIL import Image
 from mixer_tf import MixerConfig
 from mixer_tf.cli import main
 from mixer_tf.cli_training import tensorboard_callbacks
+from mixer_tf.compare import compare
+from mixer_tf.data import load_data
 from mixer_tf.evaluate import evaluate
 from mixer_tf.recipe import Recipe
+from mixer_tf.recipes import RECIPES
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
 
@@ -169,6 +172,14 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     assert capfd.readouterr().out.startswith(table)
     line = refused(capfd, "compare", "--out", out, "--resume")  # not those two
     assert "compares mixer_cifar_2, resnet20, and --models says mixer_nano, resnet20" in line
+
+    line = refused(capfd, "compare", "--out", out / "resnet20", "--resume")
+    assert "holds a single run: train --resume" in line
+    assert "holds no comparison" in refused(capfd, "compare", "--out", tmp_path / "ou", "--resume")
+    with pytest.raises(ValueError, match="began with another recipe"):
+        compare(["resnet20"], load_data(root, (18, 18)), RECIPES["quick"], out, resuming=True)
+    with pytest.raises(ValueError, match="is a file"):
+        compare(["resnet20"], load_data(root, (18, 18)), RECIPES["quick"], out / "comparison.md")
 
     # The flags it began with may stand there again, others may not.
     again = ["--models", "mixer_cifar_2", "resnet20", "--resume", *flags]

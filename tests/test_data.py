@@ -338,3 +338,32 @@ def test_an_error_without_words_is_named_by_its_kind(monkeypatch):
     monkeypatch.setattr(keras.datasets.cifar100, "load_data", load)
     with pytest.raises(ValueError, match=r"cannot be downloaded \(ConnectionResetError\); set"):
         load_data("cifar100")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_channels_are_shrunk_each_by_itself(channels):
+    """No channel is taken for transparency, under which others would vanish."""
+    images = np.full((2, 16, 16, channels), 200, "uint8")
+    images[:, :, :8, -1] = 0
+    small = Split(images, np.zeros(2, int)).no_larger((8, 8)).images
+    assert small.shape == (2, 8, 8, channels)
+    assert (small[..., :-1] == 200).all()
+    assert (small[:, :, :3, -1] < 20).all()
+    assert (small[:, :, 5:, -1] > 180).all()
+
+
+def test_data_without_pictures_to_test_on_is_refused(digits):
+    with pytest.raises(ValueError, match="test holds no picture"):
+        dataclasses.replace(digits, test=digits.test.take(slice(0, 0)))
+
+
+def test_names_of_classes_become_what_a_run_keeps(digits):
+    named = dataclasses.replace(digits, class_names=np.arange(10))
+    assert named.class_names == digits.class_names
+
+
+def test_pictures_beyond_memory_are_refused(picture_folder):
+    root = picture_folder()
+    Image.new("RGB", (9, 9)).save(root / "cat" / "0.png")  # pictures of one size stay as they are
+    with pytest.raises(ValueError, match="20 pictures of 4000000x4000000 do not fit into memory"):
+        load_data(root, (4_000_000, 4_000_000))

@@ -273,6 +273,16 @@ def test_starting_at_another_picture_size(google, size):
     assert config_of(model) == config_of(expected)
 
 
+def test_a_run_at_a_larger_size_begins_another_of_that_size(tmp_path, google):
+    large = (16, 16, 3)
+    config = finetune.adapted(CONFIG, large, google)
+    model = mixer_tf.build(config, large, 7)
+    finetune.load(model, google)
+    mixer_tf.save_npz(model, tmp_path / "large.npz")
+    assert finetune.adapted(CONFIG, large, tmp_path / "large.npz") == config
+    assert finetune.adapted(CONFIG, (8, 8, 3), google) == CONFIG
+
+
 def test_sources_that_are_none(tmp_path, google):
     with pytest.raises(ValueError, match="nothing to begin with"):
         finetune.open_source(tmp_path / "weights.bin")

@@ -302,6 +302,7 @@ def test_a_run_killed_as_it_began_is_no_obstacle(tmp_path):
     folder.mkdir()
     (folder / ".lock").write_text("1\n")
     (folder / ".writing-1-config.json").write_text("{")
+    (folder / ".writing-2-saved_model" / "variables").mkdir(parents=True)  # an export
     run = Run.create(folder, CONFIG)
     with run.alone():
         assert sorted(p.name for p in folder.iterdir()) == [".lock", "config.json"]
@@ -374,6 +375,9 @@ def test_a_format_of_another_time_names_its_version(tmp_path, capfd):
     del values["version"]  # as version 0.1.0 first wrote it
     run.config_file.write_text(json.dumps(values))
     assert Run.open(run.folder).config() == CONFIG
+    run.result_file.write_text("{}")  # of a run whose weights were deleted
+    with pytest.raises(ValueError, match="holds another run"):
+        Run.create(run.folder, CONFIG)
     run.config_file.write_text(json.dumps({**values, "format": 7, "version": "3.2.1"}))
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", str(run.folder)])

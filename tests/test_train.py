@@ -20,6 +20,7 @@ from mixer_tf.data import load_data
 from mixer_tf.evaluate import evaluate, predict_logits, score
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.run_config import RunConfig
+from mixer_tf.run_data import load_run_data
 from mixer_tf.runtime import Runtime
 from mixer_tf.sampling import sample
 from mixer_tf.saving import Interrupted, KeepWeights
@@ -496,3 +497,95 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     with np.load(run.state_file) as state:
         progress = json.loads(state["progress"].tobytes())
     assert progress["step"] >= epochs * 20
+
+
+def test_a_resumed_run_holds_out_the_same_pictures(tmp_path, picture_folder):
+    """The split has a seed and a share of its own, beside the seed of the training."""
+    data = load_data(picture_folder(per_class=40), validation_fraction=0.25, seed=1)
+    recipe = dataclasses.replace(RECIPE, batch_size=16)
+    with pytest.raises(Interrupted):
+        train(SMALL, data, recipe, tmp_path / "a", seed=3, callbacks=stop_after(5), quiet=True)
+    again = load_run_data(Run.open(tmp_path / "a").config())
+    for name in ("train", "validation", "test"):
+        assert_same([getattr(data, name).images], [getattr(again, name).images])
+    other = load_data(data.source, validation_fraction=0.25, seed=3)  # the same labels in order
+    assert other.train.fingerprint() == data.train.fingerprint()
+    with pytest.raises(ValueError, match=r"were \(0.25, 1\), are \(0.25, 3\)"):
+        resume(tmp_path / "a", other, quiet=True)
+    assert resume(tmp_path / "a", again, quiet=True)["epochs"] == 3
+    fewer = dataclasses.replace(data, class_names=("cat", "dog", "owl"))
+    with pytest.raises(ValueError, match="2 classes"):  # an ended run says it too
+        resume(tmp_path / "a", fewer, quiet=True)
+
+
+class End(keras.callbacks.Callback):
+    """Ends a training after an epoch, or within one, as EarlyStopping and TerminateOnNaN do."""
+
+    def __init__(self, epoch, step=None):
+        super().__init__()
+        self.at = epoch, step
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch, None) == self.at:
+            self.model.stop_training = True
+
+
+@pytest.mark.parametrize(("end", "epochs"), [((1, None), [0, 1]), ((1, 2), [0])])
+def test_a_callback_may_end_a_training(tmp_path, tiny_data, end, epochs):
+    out = tmp_path / "run"
+    result = train(SMALL, tiny_data, RECIPE, out, callbacks=lambda run: [End(*end)], quiet=True)
+    assert Run.open(out).history()["epoch"] == epochs
+    assert result["epochs"] == len(epochs)
+    assert resume(out, tiny_data, quiet=True) == result
+
+
+def test_a_stop_in_the_last_step_loses_nothing_of_callbacks(tmp_path, tiny_data):
+    ended = []
+
+    class Last(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            ended.append(self.model)
+
+    press = stop_after(15)  # of 3 epochs of 5
+    result = train(
+        *(SMALL, tiny_data, RECIPE, tmp_path / "run"),
+        callbacks=lambda run: [*press(run), Last()],
+        quiet=True,
+    )
+    assert result["epochs"] == 3
+    assert len(ended) == 1
+
+
+def test_callbacks_are_told_the_means_of_the_whole_epoch(tmp_path, tiny_data):
+    told = {}
+
+    class Tell(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            told[epoch] = logs["loss"]
+
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(SMALL, tiny_data, RECIPE, out, callbacks=stop_after(8), quiet=True)
+    resume(out, tiny_data, callbacks=lambda run: [Tell()], quiet=True)
+    history = Run.open(out).history()
+    assert told == {1: history["loss"][1], 2: history["loss"][2]}
+
+
+def test_colours_are_changed_in_pictures_of_colours_only(tiny_data):
+    four = [
+        dataclasses.replace(split, images=np.repeat(split.images, 4, axis=3))
+        for split in (tiny_data.train, tiny_data.validation, tiny_data.test)
+    ]
+    data = dataclasses.replace(tiny_data, train=four[0], validation=four[1], test=four[2])
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(rand_augment=1))
+    check(SMALL, data, RECIPE)
+    check(SMALL, tiny_data, recipe)
+    with pytest.raises(ValueError, match="4 channels"):
+        check(SMALL, data, recipe)

@@ -156,6 +156,9 @@ def test_a_run_that_is_not_whole_is_drawn_as_far_as_it_goes(mixer, tmp_path, mon
     monkeypatch.setattr(shuffling, "_MACS", 10)
     text = visualize.visualize(folder).read_text("utf-8")
     assert "no history.csv yet" in text
+    (folder / "history.csv").write_text("epoch,loss\n0,1.5\n")
+    with pytest.raises(ValueError, match="damaged .*no column accuracy, val_loss, val_accuracy"):
+        Run.open(folder).history()
     assert "the run has not ended" in text
     assert "% of 359" not in text
     assert (folder / "figures" / "confusion.png").exists()
