@@ -94,4 +94,4 @@ def free_ports(count):
     return found
 
 
-_places = itertools.count()
+_places = itertools.count(os.getpid() * 37)  # another place than a session of tests beside this

@@ -263,16 +263,20 @@ def test_shift_is_the_padded_crop():
 def test_mixup_mixes_labels_as_it_mixes_pictures():
     images = np.zeros((2, 4, 4, 3), "float32")
     images[1] = 255
+    shares = []
     for step in range(8):
         mixed, labels = to_numpy(
             Augmenter(Augmentation(mixup=1.0), seed=2)(images, np.eye(2, dtype="float32"), step)
         )
         np.testing.assert_allclose(mixed[..., 0].mean((1, 2)) / 255, labels[:, 1], atol=1e-5)
+        shares.append(labels[0, 1])
+    assert max(shares) > 0.1  # something was mixed
 
 
 def test_cutmix_labels_are_shares_of_the_area():
     images = np.zeros((2, 16, 16, 3), "float32")
     images[1] = 255
+    shares = []
     for step in range(8):
         mixed, labels = to_numpy(
             Augmenter(Augmentation(cutmix=1.0), seed=2)(images, np.eye(2, dtype="float32"), step)
@@ -280,6 +284,8 @@ def test_cutmix_labels_are_shares_of_the_area():
         assert set(np.unique(mixed)) <= {0.0, 255.0}
         # the box has edges between pixels: a row and a column of difference at most
         assert np.abs(mixed[..., 0].mean((1, 2)) / 255 - labels[:, 1]).max() < 2.2 / 16
+        shares.append(labels[0, 1])
+    assert max(shares) > 0.1
 
 
 def test_evaluation_sees_every_picture_in_order_and_resized():

@@ -583,3 +583,14 @@ def test_throughput_without_what_windows_lacks(tmp_path, monkeypatch):
     written.on_epoch_begin(0)
     written.on_epoch_end(0)
     assert set(events(tmp_path)) == {"learning_rate"}
+
+
+def test_token_mixing_is_drawn_every_so_often_and_at_the_end(tmp_path):
+    drawn = callbacks.TokenMixing(tmp_path, every=2)
+    config = mixer_tf.MixerConfig(1, 8, 6, 8, (4, 4))
+    drawn.set_model(mixer_tf.build(config, (8, 12, 3), 5))
+    drawn.on_train_begin()
+    for epoch in range(5):
+        drawn.on_epoch_end(epoch)
+    drawn.on_train_end()
+    assert list(events(tmp_path)["token_mixing/block_0"]) == [1, 3, 4]

@@ -259,3 +259,25 @@ def test_slurm_tries_again_after_a_lost_worker_and_not_after_a_mistake(tmp_path,
     done = subprocess.run(script, env={**variables, "DATA": "pets.zip"}, capture_output=True)
     assert done.returncode == (2 if code == 2 else 1)
     assert len((tmp_path / "called").read_text().split()) == attempts
+
+
+def test_how_long_workers_wait_for_each_other_can_be_said(monkeypatch):
+    waited = []
+
+    def meet(cluster, seconds, versions):
+        waited.append(seconds)
+        raise ValueError("enough")
+
+    cluster = Cluster(("a:1", "b:1"), 2, 0, "TF_CONFIG")
+    monkeypatch.setattr(hosts, "meet", meet)
+    monkeypatch.setattr(hosts, "from_environment", lambda _: cluster)
+    monkeypatch.delenv("MIXER_TF_WAIT", raising=False)
+    said = ["enough", "enough", "MIXER_TF_WAIT is 'soon'"]
+    for seconds, message in zip((None, "600", "soon"), said):
+        if seconds:
+            monkeypatch.setenv("MIXER_TF_WAIT", seconds)
+        hosts.join.cache_clear()
+        with pytest.raises(ValueError, match=message):
+            hosts.join()
+    assert waited == [45, 600]
+    hosts.join.cache_clear()

@@ -36,6 +36,9 @@ def test_splits_are_disjoint_stratified_and_by_seed(digits):
     assert not np.array_equal(other.validation.images, digits.validation.images)
     assert not rows(digits.validation) & rows(digits.test)
     assert len(rows(digits.train) & rows(digits.validation)) == 0
+    quarter = load_data("digits", validation_fraction=0.25)
+    share = len(quarter.validation) / (len(quarter.train) + len(quarter.validation))
+    assert share == pytest.approx(0.25, abs=0.01)
     counts = np.bincount(digits.validation.labels)
     assert np.abs(counts - np.bincount(digits.train.labels) / 9).max() < 1
 

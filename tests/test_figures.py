@@ -359,3 +359,15 @@ def test_animation_has_a_frame_for_each_epoch(tmp_path):
     figures.animation(DRAWS.normal(size=(80, 2, 2, 1, 2)), range(80), path)
     with Image.open(path) as gif:
         assert gif.n_frames == 30
+
+
+def test_confusion_has_a_row_for_each_true_class():
+    axes = figures.confusion(np.array([[5, 5], [0, 3]]), ["a", "b"]).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[50, 50], [0, 100]])
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+
+
+def test_wrong_answers_are_ringed():
+    vectors = np.array([[0.0, 0], [1, 0], [2, 1]])
+    figure = figures.embedding(vectors, [0, 0, 1], ["a", "b"], [True, False, True])
+    assert [len(dots.get_offsets()) for dots in figure.axes[0].collections] == [1, 2, 1]

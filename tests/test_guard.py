@@ -70,3 +70,19 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     with pytest.raises(NotFinite):
         save_state(tmp_path / "state.npz", model, {})
     assert (tmp_path / "state.npz").read_bytes() == before
+
+
+def test_weights_that_validate_to_nan_are_not_kept(tiny_data, tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        count = 0
+
+        def on_test_begin(self, logs=None):
+            self.count += 1
+            if self.count == 2:
+                self.model.get_layer("head").bias.assign(np.full(10, np.nan, "float32"))
+
+    out = tmp_path / "run"
+    with pytest.raises(NotFinite, match="validation loss is nan after step 10"):
+        train(SMALL, tiny_data, RECIPE, out, quiet=True, callbacks=lambda run: [Spoil()])
+    for which in ("best", "last"):
+        assert all(np.isfinite(w).all() for w in Run.open(out).model(which).get_weights())

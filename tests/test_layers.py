@@ -104,6 +104,7 @@ def test_layer_contract(name, tmp_path):
 
 
 def test_stochastic_depth_drops_whole_pictures():
+    keras.utils.set_random_seed(0)
     block = MixerBlock(4, 4, drop_path=0.5)
     x = np.random.default_rng(0).normal(size=(400, 3, 4)).astype("float32")
     block.build(x.shape)
@@ -118,6 +119,7 @@ def test_stochastic_depth_drops_whole_pictures():
 
 
 def test_dropout_is_active_only_in_training():
+    keras.utils.set_random_seed(0)
     mlp = MlpBlock(50, dropout=0.5)
     x = np.ones((1, 200), "float32")
     mlp.build(x.shape)

@@ -31,7 +31,7 @@ def test_constant_schedule_without_warmup():
     assert [round(float(schedule(s)), 6) for s in (0, 5, 10_000)] == [0.1, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "adam", "lamb"])
 def test_kernels_alone_are_decayed(name):
     """With zero gradients a step is w <- w (1 - lr decay), and biases stay.
 

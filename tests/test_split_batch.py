@@ -67,6 +67,8 @@ from mixer_tf.saving import Interrupted
 from mixer_tf.train import resume, train
 from test_train import stop_after
 
+split_batch.cores = lambda: 2  # of more, this batch would be split otherwise
+
 folder, digits = sys.argv[1], load_data("digits")
 cli.main([
     *"train --model mixer_cifar_2 --data digits --epochs 1 --out".split(), f"{folder}/command"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -15,13 +16,14 @@ import tensorflow as tf
 from PIL import Image
 
 from callbacks import PatchProjections
-from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack
-from mixer_tf.data import load_data
+from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack, zoo
+from mixer_tf.data import Split, load_data
 from mixer_tf.evaluate import evaluate, predict_logits, score
+from mixer_tf.progress import Progress
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import load_run_data
-from mixer_tf.runtime import Runtime
+from mixer_tf.runtime import Runtime, has_convolutions
 from mixer_tf.sampling import sample
 from mixer_tf.saving import Interrupted, KeepWeights
 from mixer_tf.train import check, input_size, resume, train
@@ -35,6 +37,8 @@ RECIPE = Recipe(
     warmup_epochs=1,
     augmentation=Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5),
 )
+
+JIT_COMPILE = Runtime.jit_compile  # before any test sets another
 
 
 def _uncompiled(patch):
@@ -589,3 +593,85 @@ def test_colours_are_changed_in_pictures_of_colours_only(tiny_data):
     check(SMALL, tiny_data, recipe)
     with pytest.raises(ValueError, match="4 channels"):
         check(SMALL, data, recipe)
+
+
+def test_the_best_epoch_stays_the_best_after_a_stop(straight, digits, tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:  # all answers are of a class that validation lacks
+                self.model.get_layer("head").bias.assign(50 * np.eye(10, dtype="float32")[9])
+
+    held = digits.validation.take(np.flatnonzero(digits.validation.labels != 9)[:40])
+    data = dataclasses.replace(straight[1], validation=held)
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    with pytest.raises(Interrupted):
+        train(
+            *(SMALL, data, recipe, tmp_path / "run"),
+            callbacks=lambda run: [Spoil(), *stop_after(7)(run)],
+            quiet=True,
+        )
+    result = resume(tmp_path / "run", data, quiet=True)
+    best, last = (Run.open(tmp_path / "run").model(which) for which in ("best", "last"))
+    biases = [model.get_layer("head").get_weights()[1].max() for model in (best, last)]
+    assert biases[0] < 5 < biases[1]
+    found = score(predict_logits(best, data.test, 10), data.test.labels)["loss"]
+    assert found == pytest.approx(result["test_loss"], rel=1e-5)
+
+
+def test_batches_and_loss_are_the_recipes(tiny_data):
+    recipe = Recipe(label_smoothing=0.3, augmentation=Augmentation(shift=0.2))
+    about = (tiny_data.image_shape, tiny_data.class_names, "digits", recipe, 0, "float32", "")
+    trainer = Trainer(RunConfig(MixerConfig(1, 16, 8, 16, (4, 4)), *about), tiny_data, True, "", 0)
+    assert trainer.model.loss.label_smoothing == 0.3
+    batches = trainer._batches(0)
+    plain = tiny_data.train.images[batches.indices(0)]
+    assert not np.array_equal(np.asarray(batches[0][0]), plain)
+
+
+def test_what_hosts_must_have_in_common(tiny_data):
+    def terms(data, save_every=0):
+        recipe = Recipe()
+        about = (data.image_shape, data.class_names, "digits", recipe, 0, "float32", "")
+        trainer = types.SimpleNamespace(
+            config=RunConfig(SMALL, *about),
+            data=data,
+            save_every=save_every,
+            runtime=types.SimpleNamespace(precision="float32"),
+        )
+        return Trainer._terms(trainer)
+
+    images = tiny_data.train.images.copy()
+    images[0, 0, 0, 0] ^= 1
+    pixel = dataclasses.replace(tiny_data, train=Split(images, tiny_data.train.labels))
+    names = dataclasses.replace(tiny_data, class_names=tuple("abcdefghij"))
+    known = terms(tiny_data)
+    for other, differs in (
+        (terms(pixel), "pictures"),
+        (terms(names), "classes"),
+        (terms(tiny_data, 7), "save_every"),
+    ):
+        assert {name for name in known if known[name] != other[name]} == {differs}
+
+
+def test_the_rate_of_an_epoch_leaves_validation_out(monkeypatch):
+    now = iter([10.0, 11.0, 12.0])
+    monkeypatch.setattr("mixer_tf.progress.time.perf_counter", lambda: next(now))
+    bar, logs = Progress("a", 100, 2, 1, quiet=True), {"val_accuracy": 0.5, "loss": 1.0}
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    bar.on_train_batch_end(0)
+    bar.on_train_batch_end(1)
+    bar.on_epoch_end(0, logs)
+    bar.close()
+    assert logs["images_per_second"] == 100
+
+
+def test_where_a_step_is_compiled():
+    cpu = Runtime("tensorflow", "", "cpu", 1, "float32", "")
+    really = JIT_COMPILE.__get__
+    assert really(cpu)(has_convolutions=False) is True
+    assert really(cpu)(has_convolutions=True) is False
+    assert really(dataclasses.replace(cpu, strategy=object()))(has_convolutions=False) is False
+    assert really(dataclasses.replace(cpu, accelerator="gpu"))(has_convolutions=True) == "auto"
+    assert has_convolutions(zoo.build("resnet20"))
+    assert not has_convolutions(zoo.build(SMALL, (8, 8, 3), 2))

@@ -136,3 +136,10 @@ def test_numbers_that_were_counted_in_an_array_are_whole_numbers():
     assert model.output_shape == (None, 2)
     with pytest.raises(ValueError, match="num_classes is 2.5"):
         mixer_tf.build(config, (8, 8, 3), 2.5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_weights_can_be_counted_before_a_model_is_made(name):
+    entry = zoo.MODELS[name]
+    count = VARIANTS[name].count_weights(entry.input_shape, entry.num_classes)
+    assert count == entry.weights == PUBLISHED[name]
