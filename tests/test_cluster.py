@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -14,10 +15,11 @@ import pytest
 from helpers import free_ports
 
 from mixer_tf import batch_size, hosts
-from mixer_tf.cli import main
+from mixer_tf.cli import commands, main
 from mixer_tf.cluster import Cluster, from_environment
 from mixer_tf.meeting import meet
 from mixer_tf.recipe import Recipe
+from mixer_tf.zoo import MODELS
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -218,6 +220,18 @@ def launchers(tmp_path):
     ]
 
 
+def test_the_job_of_pods_agrees_with_itself():
+    yaml = pytest.importorskip("yaml")
+    documents = list(yaml.safe_load_all((ROOT / "cluster" / "kubernetes.yaml").read_text()))
+    job = documents[1]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    values = {one["name"]: one["value"] for one in container["env"]}
+    assert job["completions"] == job["parallelism"] == int(values["WORKERS"])
+    assert set(values) == {"WORKERS", "RUN", "DATA", "MIXER_TF_WAIT"}
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2])
+
+
 def test_ready_files_set_what_is_read(tmp_path, launchers, monkeypatch):
     for script, number, first in launchers:
         run = tmp_path / number
@@ -228,6 +242,11 @@ def test_ready_files_set_what_is_read(tmp_path, launchers, monkeypatch):
         cluster = from_environment("tensorflow")
         assert (cluster.addresses[0], cluster.count, cluster.index) == (first, 4, 2)
         assert "--resume" not in command
+        _, module, name, *words = shlex.split(command)
+        flags = commands.commands[name].make_context(name, words).params
+        assert module == "mixer_tf"
+        assert flags["model"] in MODELS
+        assert (flags["out"], flags["data"]) == (run, "d")
         run.mkdir()
         (run / "config.json").write_text("{}")
         assert "--resume" in told_by_stub(tmp_path, script, **variables)[1]

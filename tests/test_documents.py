@@ -12,6 +12,7 @@ import pytest
 import callbacks
 import mixer_tf
 from mixer_tf import cli
+from mixer_tf.recipe import OPTIMIZERS
 from mixer_tf.recipes import RECIPES
 from mixer_tf.zoo import MODELS
 
@@ -47,20 +48,24 @@ def test_a_public_name_is_documented(room, name):
             assert inspect.getdoc(method), f"{name}.{member}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    text = page.read_text("utf-8")
-    headings = {
+def headings_of(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return {
         re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
         for line in text.splitlines()
         if line.startswith("#")
     }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text("utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://", "mailto:")):
             continue
         path, _, heading = target.partition("#")
         assert (page.parent / path).exists(), target
-        assert path or heading in headings, target
+        assert not heading or heading in headings_of(page.parent / path if path else page), target
 
 
 def commands_of(page):
@@ -79,7 +84,11 @@ def test_commands_are_ones_that_exist(page):
     """Parsed, not run: a name or a flag that is not there fails."""
     for name, *words in commands_of(page):
         command = cli.commands.commands[name]
-        command.make_context(name, words)
+        flags = command.make_context(name, words).params
+        models = {flags.get("model"), *flags.get("names", ()), *flags.get("more", ())} - {None}
+        assert models <= set(MODELS)
+        assert flags.get("recipe") in (None, *RECIPES)
+        assert flags.get("optimizer") in (None, *OPTIMIZERS)
 
 
 def test_the_pages_have_commands():
