@@ -10,9 +10,12 @@ import types
 
 import pytest
 
+from mixer_tf import run_config
 from mixer_tf.recipes import RECIPES
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
+
+HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n0,1.5,0.4,1.5,0.5\n"
 
 FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -67,7 +70,7 @@ def run(tmp_path):
     recipe = dataclasses.replace(RECIPES["cifar"], epochs=2).in_epochs(600)
     about = RunConfig("resnet20", (8, 8, 3), ["a", "b"], "cifar10", recipe, 0, "float32", "")
     run = Run.create(tmp_path / "run", dataclasses.replace(about, pictures="600, 0a0b"))
-    run.history_file.write_text("epoch,val_accuracy\n0,0.5\n1,0.712\n")
+    run.history_file.write_text(HISTORY + "1,1.0,0.6,1.0,0.712\n")
     result = {"images_per_second": 10.0, "epochs": 2, "parameters": 7, "test_accuracy": 0.75}
     result |= {"model": "resnet20", "data": "cifar10", "device": "abacus", "versions": {"x": "1"}}
     result |= {"test_standard_error": 0.01, "test_pictures": 50, "seed": 3, "test_loss": 0.5}
@@ -81,7 +84,7 @@ def test_minutes_are_pictures_over_the_rate(script, run):
     results = script("results")
     assert results.minutes(run, 2) == pytest.approx(2 * 512 / 10 / 60)  # 4 batches of 128
     assert results.time_to_mark(run) == "1.7 min, epoch 2"
-    run.history_file.write_text("epoch,val_accuracy\n0,0.5\n1,0.711\n")
+    run.history_file.write_text(HISTORY + "1,1.0,0.6,1.0,0.711\n")
     assert results.time_to_mark(run) == "not reached"
 
 
@@ -154,5 +157,7 @@ def test_another_recipe_than_the_one_begun_is_refused(script, run, tiny_data):
     splits = {name: getattr(tiny_data, name) for name in ("train", "validation", "test")}
     two = {name: dataclasses.replace(s, labels=s.labels % 2) for name, s in splits.items()}
     data = dataclasses.replace(tiny_data, class_names=("a", "b"), **two)
+    config = dataclasses.replace(run.config(), pictures=data.train.fingerprint())
+    run_config.write(run.config_file, config)
     again = resumable.train_to_the_end("resnet20", data, kept, run.folder)
     assert again == run.result()  # it had ended: nothing to train
