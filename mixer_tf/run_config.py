@@ -88,10 +88,7 @@ class RunConfig:
         for name, size in sizes.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
-        if (
-            min(height, width, channels, self.num_classes) < 1
-            or min(self.seed, self.parts, *numbers) < 0
-        ):
+        if min(height, width, channels, self.num_classes) < 1 or min(numbers) < 0:
             raise ValueError("a number is too small")
         if self.parts and self.recipe.part_size % self.parts:
             raise ValueError("parts does not divide the batch")

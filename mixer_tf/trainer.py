@@ -46,6 +46,7 @@ class Trainer:
             self.runtime.hosts.agree(self._terms())
         batch_size.per_replica(self.recipe.batch_size, self.runtime.replicas)  # or a ValueError
         self.steps_per_epoch = self._batches(0).steps_per_epoch
+        self.total_steps = self.recipe.epochs * self.steps_per_epoch
 
         self.model, self.parts = compiled(
             config, self.recipe, self.runtime, self.steps_per_epoch, load_pretrained
@@ -96,7 +97,6 @@ class Trainer:
             about = batch_size.describe(self.recipe, self.runtime.replicas)
             machine = self.runtime.describe(bool(self.parts))
             print(f"{self.config.model_name}: {machine}; {about}", file=sys.stderr)
-        total = self.recipe.epochs * self.steps_per_epoch
         ended = False  # by a callback, such as Keras's EarlyStopping
         while True:
             progress = {"step": 0, "seconds": 0.0, "history": []}
@@ -107,7 +107,7 @@ class Trainer:
                     progress = load_newest(run, self.model)
             if several:
                 several.agree({"step in the run directory, which all must see,": progress["step"]})
-            if ended or progress["step"] >= total:
+            if ended or progress["step"] >= self.total_steps:
                 break
             self._fit_part(run, progress, callbacks)
             ended = self.model.stop_training
@@ -153,7 +153,7 @@ class Trainer:
         keeper = KeepWeights(run, best)
         shown = self._shown(callbacks(run))
         try:
-            stop = StopAfterEpoch(saver, self.recipe.epochs * self.steps_per_epoch)
+            stop = StopAfterEpoch(saver, self.total_steps)
             return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown, stop])
         finally:
             bar.close()
