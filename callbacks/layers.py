@@ -30,14 +30,18 @@ def find_layer(model, path):
     return found
 
 
-def has_layer(model, name):
-    """Whether there is a layer of that name, in the model or in one inside it."""
-    return _search(model, name) is not None
+def has_layer(model, path):
+    """Whether `find_layer` finds it."""
+    try:
+        find_layer(model, path)
+    except ValueError:
+        return False
+    return True
 
 
-def number(value):
-    """A variable or tensor of one number as Python's; mirrored ones know `numpy()` alone."""
-    return np.asarray(value.numpy() if hasattr(value, "numpy") else value).item()
+def as_array(value):
+    """A variable, tensor or number as numpy's; mirrored variables know `numpy()` alone."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def _search(model, name):
@@ -155,25 +159,39 @@ def check_pictures(model, images, labels, class_names):
             f"labels go from {labels.min()} to {labels.max()}, but there are {len(class_names)} "
             "class names; give one name for each class."
         )
-    expected = tuple(getattr(model, "input_shape", None) or ())[1:]
-    if len(expected) == 3 and any(e not in (None, n) for e, n in zip(expected, images.shape[1:])):
-        raise ValueError(
-            f"images have the shape {images.shape[1:]}, but the model takes {expected}; resize "
-            "them first."
-        )
-    outputs = tuple(getattr(model, "output_shape", None) or ())
-    if not expected or not outputs:  # of a model that is not functional an answer tells
+    inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
+    if inputs:
+        expected, several = tuple(inputs[0].shape)[1:], len(inputs) > 1 or len(outputs) > 1
+    else:  # of a model that is not functional an answer tells
         try:
-            outputs = np.shape(model(np.asarray(images[:1], "float32"), training=False))
+            answer = model(np.asarray(images[:1], "float32"), training=False)
         except Exception as error:  # whatever its own code raises
             raise ValueError(
                 f"The model takes no images of the shape {images.shape[1:]} ({error}); resize them "
                 "first."
             ) from error
-    if len(outputs) == 2 and outputs[-1] not in (None, len(class_names)):
+        expected, several = (), isinstance(answer, (list, tuple, dict))
+        outputs = [answer]
+    if several:
+        raise ValueError(
+            f"The model {model.name!r} has several inputs or outputs; give the callback to one "
+            "that takes pictures alone and answers with a number for each class."
+        )
+    if len(expected) == 3 and any(e not in (None, n) for e, n in zip(expected, images.shape[1:])):
+        raise ValueError(
+            f"images have the shape {images.shape[1:]}, but the model takes {expected}; resize "
+            "them first."
+        )
+    answered = tuple(outputs[0].shape)
+    if len(answered) != 2:
+        raise ValueError(
+            f"The model answers with the shape {answered}; it must be [N, {len(class_names)}], a "
+            "number for each class."
+        )
+    if answered[-1] not in (None, len(class_names)):
         raise ValueError(
             f"There are {len(class_names)} class names, but the model answers with "
-            f"{outputs[-1]} numbers; give one name for each."
+            f"{answered[-1]} numbers; give one name for each."
         )
 
 

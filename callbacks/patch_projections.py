@@ -54,7 +54,7 @@ class PatchProjections(keras.callbacks.Callback):
         kernel = layers.filters(self.model, self.layer)
         # An epoch that was stopped on its way has the filters of its beginning in the file.
         optimizer = self.model.optimizer
-        untrained = optimizer is None or not layers.number(optimizer.iterations)
+        untrained = optimizer is None or not layers.as_array(optimizer.iterations).item()
         kept = _load(pathlib.Path(self.log_dir, FILE), kernel.shape)[1]
         if epoch not in kept or (epoch == 0 and untrained):
             self._snapshot(kernel, epoch)

@@ -73,7 +73,7 @@ def _learning_rate(optimizer):
     rate = getattr(optimizer, "learning_rate", None)
     if callable(rate) and not hasattr(rate, "shape"):  # a schedule
         rate = rate(optimizer.iterations)
-    return None if rate is None else float(layers.number(rate))
+    return None if rate is None else float(layers.as_array(rate))
 
 
 def _process_bytes():

@@ -48,9 +48,9 @@ class TokenMixing(keras.callbacks.Callback):
         self._drawn = None
         self._blocks = self.blocks
         if self._blocks is None:
-            first = self.layer.split(".")[0]
-            there = [layers.has_layer(self.model, first.format(i)) for i in range(3)]
-            self._blocks = [i for i in range(3) if there[i]] or [0]
+            first = range(3 if "{}" in self.layer else 1)
+            there = [i for i in first if layers.has_layer(self.model, self.layer.format(i))]
+            self._blocks = there or [0]
         self._grids, self._controls = {}, {}
         for block in self._blocks:
             kernel = layers.kernel(self.model, self.layer.format(block))

@@ -304,12 +304,15 @@ def test_a_subclassed_model_and_a_model_inside_a_model(tmp_path):
 
     inner = tiny_mixer()
     outer = compiled(keras.Sequential([keras.Input((8, 12, 3)), inner]))
-    fit(
-        outer,
-        [callbacks.PatchProjections(tmp_path), callbacks.TokenMixing(tmp_path)],
-        epochs=1,
-    )
-    assert {"token_mixing/block_0", "token_mixing/block_1"} <= set(events(tmp_path))
+    below = f"{inner.name}.block_{{}}.token_mixing.dense_0"
+    shown = [
+        callbacks.PatchProjections(tmp_path),
+        callbacks.TokenMixing(tmp_path),
+        callbacks.TokenMixing(tmp_path / "below", layer=below),
+    ]
+    fit(outer, shown, epochs=1)
+    for folder in (tmp_path, tmp_path / "below"):
+        assert {"token_mixing/block_0", "token_mixing/block_1"} <= set(events(folder))
     with pytest.raises(ValueError, match="not of a model inside it"):
         fit(outer, [callbacks.EmbeddingProjector(tmp_path, IMAGES, LABELS, NAMES)], epochs=1)
 
@@ -422,6 +425,17 @@ def test_curves_are_those_of_keras_without_the_steps(tmp_path):
         np.testing.assert_allclose([written[e] for e in range(3)], history[name], rtol=1e-6)
 
 
+def test_curves_of_a_metric_with_a_number_for_each_class(tmp_path):
+    model, loss = tiny_mixer(), keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=[keras.metrics.F1Score()], jit_compile=False)
+    labels = np.eye(5, dtype="float32")[LABELS]
+    shown = [callbacks.Curves(tmp_path)]
+    history = model.fit(IMAGES.astype("float32"), labels, verbose=0, callbacks=shown).history
+    found = events(tmp_path / "train")
+    written = [found[f"epoch_f1_score_{i}"][0] for i in range(5)]
+    np.testing.assert_allclose(written, history["f1_score"][0], rtol=1e-6)
+
+
 def test_throughput_counts_what_the_clock_says(tmp_path, monkeypatch):
     now = iter([5.0, 10.0, 10.5, 11.0, 13.0])  # beginnings of five steps, the first compiles
     monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: next(now))
@@ -510,8 +524,10 @@ def test_tokens_need_a_grid(tmp_path):
         fit(model, [callbacks.TokenMixing(tmp_path, [0], layer="dense_0")], 1, images)
     with pytest.raises(ValueError, match="6 tokens, which are no grid of 2 x 4"):
         fit(model, [callbacks.TokenMixing(tmp_path, [0], layer="dense_0", grid=(2, 4))], 1, images)
-    fit(model, [callbacks.TokenMixing(tmp_path, [0], layer="dense_0", grid=(2, 3))], 1, images)
-    assert list(events(tmp_path)["token_mixing/block_0"]) == [0]
+    fit(model, [callbacks.TokenMixing(tmp_path, layer="dense_0", grid=(2, 3))], 1, images)
+    drawn = {tag for tag in events(tmp_path) if tag.startswith("token_mixing")}
+    names = ("block_0", "block_0/mean_cosine", "block_0/mean_cosine_untrained")
+    assert drawn == {f"token_mixing/{name}" for name in names}  # one layer is one block
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
@@ -530,6 +546,28 @@ def test_pictures_labels_and_names_must_fit(tmp_path):
         refused(model, kind(tmp_path, IMAGES, LABELS, [*NAMES, "more"]), "6 class names")
         refused(model, kind(tmp_path, IMAGES[:0], LABELS[:0], NAMES), "N at least 1")
         refused(model, kind(tmp_path, IMAGES, LABELS + 0.0, NAMES), "labels are float64")
+
+
+def models_of_several():
+    """Two inputs, two outputs, three, outputs by name; an answer for each pixel."""
+    pictures, table = keras.Input((8, 12, 3)), keras.Input((4,))
+    flat = keras.layers.Flatten(name="flat")(pictures)
+    heads = [keras.layers.Dense(5)(flat) for _ in range(3)]
+    both = keras.layers.Concatenate()([flat, table])
+    yield keras.Model([pictures, table], keras.layers.Dense(5)(both)), "several inputs or outputs"
+    yield keras.Model(pictures, heads[:2]), "several inputs or outputs"
+    yield keras.Model(pictures, heads), "several inputs or outputs"
+    yield keras.Model(pictures, {"a": heads[0], "b": heads[1]}), "several inputs or outputs"
+    pixels = keras.layers.Conv2D(5, 1)(pictures)
+    yield keras.Model(pictures, pixels), r"the shape \(None, 8, 12, 5\); it must be \[N, 5\]"
+
+
+def test_what_no_picture_alone_is_given_to_is_refused_at_the_start(tmp_path):
+    for model, words in models_of_several():
+        shown = callbacks.Confusion(tmp_path, IMAGES, LABELS, NAMES)
+        shown.set_model(model)
+        with pytest.raises(ValueError, match=words):
+            shown.on_train_begin()
 
 
 def test_numbers_out_of_range_are_refused_at_once(tmp_path):
