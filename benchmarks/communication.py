@@ -66,7 +66,8 @@ def picture(options, link):
         size=10,
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    title = "those of one patch size\nnearly coincide"
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=title)
     return figure
 
 

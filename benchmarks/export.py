@@ -93,7 +93,7 @@ def main():
     data = load_run_data(config, arguments.data)
     count = min(arguments.pictures, len(data.test))
     chosen = np.random.default_rng(0).permutation(len(data.test))[:count]
-    split = data.test.take(chosen)
+    split = data.test.take(chosen).no_larger(size)
     batches = EvaluationBatches(split, config.num_classes, count, size)
     images = np.asarray(batches[0][0])
     predict = tf.function(model)

@@ -54,6 +54,12 @@ def read(path, image_size, report):
             if decoded:
                 images[split] = arrays
                 classes[split] = [places[parts][1] for parts in decoded]
+    unread = {places[parts][0] for parts in files} - {"train", *images}
+    if unread:  # else pictures of train/ would take their place
+        raise ValueError(
+            f"{path}: no picture of {' and '.join(sorted(unread))} can be read; mend or remove "
+            f"{'them' if len(unread) > 1 else 'it'}. {report.summary()}."
+        )
     found = {places[parts][1] for parts in files if places[parts][0] == "train"}
     class_names = _class_names(path, classes.get("train", []), found, report)
     if parted and "test" not in images:
@@ -101,7 +107,8 @@ def _common_size(path, sizes, image_size):
         middle = np.median(sizes, axis=0).astype(int)
         raise ValueError(
             f"The pictures in {path} have {len(set(sizes))} different sizes (the median is "
-            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64."
+            f"{middle[0]}x{middle[1]}); give the size to train on, for example --image-size 64 "
+            "(in Python image_size=(64, 64))."
         )
     return image_size
 

@@ -31,6 +31,12 @@ def main(arguments=None):
         if os.environ.get("MIXER_TF_TRACEBACK"):
             raise
         _stop(str(error), 2)
+    except Exception as error:
+        from mixer_tf.guard import is_memory_full
+
+        if os.environ.get("MIXER_TF_TRACEBACK") or not is_memory_full(error):
+            raise
+        _stop(f"The memory is full ({str(error)[:200] or 'of the computer'}).", 2)
 
 
 def _stop(message, code):

@@ -115,10 +115,10 @@ def _data(names, flags, begun):
         remark(data.report)
         return data
 
-    def split(name):
-        return begun[name].config().how_split if name in begun else {"seed": flags["seed"]}
-
-    return {name: load(sizes[name] or largest, **split(name)) for name in names}
+    # Models that have not begun have what the first was given.
+    first = next(iter(begun.values())).config().how_split if begun else {"seed": flags["seed"]}
+    splits = {name: begun[name].config().how_split if name in begun else first for name in names}
+    return {name: load(sizes[name] or largest, **splits[name]) for name in names}
 
 
 def _pretrained(source):
@@ -129,7 +129,7 @@ def _pretrained(source):
 
 def _size(name, asked, begun):
     if name in begun:
-        return begun[name].config().input_shape[:2]
+        return begun[name].config().read_size
     if asked:
         return asked, asked
     entry = zoo.find(name)

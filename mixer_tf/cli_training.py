@@ -1,6 +1,7 @@
 """The commands that train: `train` and `compare`."""
 
 import contextlib
+import shlex
 
 import click
 
@@ -91,10 +92,7 @@ def compare(names, more, **flags):
     if not _is_chief():
         return
     click.echo((out / "comparison.md").read_text("utf-8"), nl=False)
-    click.echo(
-        f"\npicture: {out / 'comparison.png'}\ncurves and filters: tensorboard --logdir {out} "
-        "--samples_per_plugin images=200"
-    )
+    click.echo(f"\npicture: {out / 'comparison.png'}\n{_how_to_look(out)}")
 
 
 def _is_chief():
@@ -120,7 +118,8 @@ def tensorboard_callbacks(run, data):
     from mixer_tf.variants import find_mixer
 
     config, folder = run.config(), run.folder
-    images, labels = sample(data.test, config.input_shape[:2])
+    # Not of the test set: who looks on while a model learns would choose by what he sees.
+    images, labels = sample(data.validation, config.input_shape[:2])
     shown = [
         callbacks.Curves(folder),
         callbacks.PatchProjections(folder),
@@ -140,5 +139,10 @@ def _report(result, out):
         f"{100 * result['test_accuracy']:.2f} ± {100 * result['test_standard_error']:.2f} %, "
         f"{result['train_seconds']:.0f} s\n"
         f"run: {printable(str(out))}\n"
-        f"curves and filters: tensorboard --logdir {out} --samples_per_plugin images=200"
+        f"{_how_to_look(out)}"
     )
+
+
+def _how_to_look(out):
+    folder = shlex.quote(str(out))
+    return f"curves and filters: tensorboard --logdir {folder} --samples_per_plugin images=200"

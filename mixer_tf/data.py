@@ -23,6 +23,16 @@ _CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+_CIFAR100 = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "
+    "butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch "
+    "crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo "
+    "keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse "
+    "mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy "
+    "porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper "
+    "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television "
+    "tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +249,7 @@ def _keras_datasets(name):
             f"that holds {name}.zip or {name}/ with train/ and test/, or use --data digits."
         ) from error
     labels, labels_test = y[:, 0].astype("int64"), y_test[:, 0].astype("int64")
-    names = _CIFAR10 if name == "cifar10" else [f"class {n}" for n in range(100)]
+    names = _CIFAR10 if name == "cifar10" else _CIFAR100.split()
     return {"train": Split(x, labels), "test": Split(x_test, labels_test)}, names
 
 

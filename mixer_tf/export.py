@@ -5,7 +5,6 @@ channels]` in [0, 255], and gives float32 logits `[B, classes]`.
 """
 
 import importlib.util
-import os
 import pathlib
 import tempfile
 import warnings
@@ -59,6 +58,7 @@ def export(model, path, form, precision="float32", examples=None):
     if has_branches(model):
         model = fuse(model)
     path.parent.mkdir(parents=True, exist_ok=True)
+    files.remove_unfinished(path.parent, [path.name])
     if form == "saved_model":
         _saved_model(model, path)
     elif form == "onnx":
@@ -69,9 +69,8 @@ def export(model, path, form, precision="float32", examples=None):
 
 
 def _saved_model(model, path):
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        model.export(f"{folder}/model", format="tf_saved_model", verbose=False)
-        os.rename(f"{folder}/model", path)
+    with files.new_folder(path) as beside:
+        model.export(beside, format="tf_saved_model", verbose=False)
 
 
 def _onnx(model, path):

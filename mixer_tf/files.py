@@ -26,12 +26,10 @@ def replacing(path, previous=None):
         OSError: the disk is full, read-only or gone; `path` is as it was before.
     """
     path = pathlib.Path(path)
-    # By chance too: hosts that share a disk may have the same numbers of processes.
-    beside = path.with_name(f"{_BEGUN}{os.getpid()}.{os.urandom(4).hex()}-{path.name}")
+    beside = _beside(path)
     try:
         yield beside
-        with open(beside, "rb+") as file:  # Windows syncs none that was opened to read alone
-            os.fsync(file.fileno())
+        _synchronize(beside)
         if previous is not None and path.exists():
             os.replace(path, previous)
         os.replace(beside, path)
@@ -49,6 +47,39 @@ def replacing(path, previous=None):
             beside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def new_folder(path):
+    """A path beside `path` to make a folder at; on success it is renamed to `path` in one step.
+
+    Args:
+        path: where nothing is yet.
+
+    Raises:
+        OSError: the disk is full, read-only or gone; nothing is at `path` then.
+    """
+    path = pathlib.Path(path)
+    beside = _beside(path)
+    try:
+        yield beside
+        for file in beside.rglob("*"):
+            if file.is_file():
+                _synchronize(file)
+        os.rename(beside, path)
+        _keep_names(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(path):
+    # By chance too: hosts that share a disk may have the same numbers of processes.
+    return path.with_name(f"{_BEGUN}{os.getpid()}.{os.urandom(4).hex()}-{path.name}")
+
+
+def _synchronize(path):
+    with open(path, "rb+") as file:  # Windows syncs none that was opened to read alone
+        os.fsync(file.fileno())
+
+
 def _keep_names(folder):
     """Let the new name outlive a loss of power; some systems cannot, and lose at most that."""
     with contextlib.suppress(OSError):
@@ -64,10 +95,17 @@ def is_unfinished(path):
     return pathlib.Path(path).name.startswith(_BEGUN)
 
 
-def remove_unfinished(folder):
-    """Delete what a process left that was killed while it wrote; no other may write there now."""
+def remove_unfinished(folder, names):
+    """Delete what a process left that was killed while it wrote.
+
+    Args:
+        folder: where.
+        names: of the files and folders that nobody else writes there now.
+    """
     for path in pathlib.Path(folder).glob(f"{_BEGUN}*"):
-        if path.is_dir() and not path.is_symlink():  # an export
+        if path.name.split("-", 2)[-1] not in names:
+            continue
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

@@ -8,7 +8,7 @@ import pathlib
 from mixer_tf import npz, pretrained, stages, zoo
 from mixer_tf.checkpoints import ModelWeights, fill
 from mixer_tf.mixer import build_mixer
-from mixer_tf.resizing import resize
+from mixer_tf.resizing import weights_for
 from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
 from mixer_tf.variants import find_mixer
@@ -114,7 +114,7 @@ def load(model, source):
             stages.num_classes(model),
         )
         fill(small, weights, head="drop")
-    fill(model, ModelWeights(resize(small, shape)))
+    fill(model, weights_for(small, shape)[1])
 
 
 def _grid(weights, wanted):

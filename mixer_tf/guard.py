@@ -68,6 +68,13 @@ def check_finite(arrays):
         )
 
 
+def is_memory_full(error):
+    """Whether it says that a device, or the computer, has no memory left."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return "RESOURCE_EXHAUSTED" in str(error)  # each backend has a class of its own
+
+
 @contextlib.contextmanager
 def memory_told(recipe):
     """Context in which a device that runs out of memory is a `ValueError` that says what helps.
@@ -77,9 +84,8 @@ def memory_told(recipe):
     """
     try:
         yield
-    except Exception as error:  # each backend has a class of its own
-        full = type(error).__name__ == "ResourceExhaustedError" or isinstance(error, MemoryError)
-        if not full and "RESOURCE_EXHAUSTED" not in str(error):
+    except Exception as error:
+        if not is_memory_full(error):
             raise
         batch, now = recipe.batch_size, recipe.accumulate
         more = next((n for n in range(2 * now, batch + 1) if batch % n == 0), 0)

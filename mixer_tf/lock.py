@@ -10,29 +10,63 @@ except ImportError:  # Windows
     fcntl = None
 
 
+class Lock:
+    """The lock of a folder.
+
+    The system gives it back when its process ends, however it ends, so that a file left by one
+    that was killed is in nobody's way. Where a file system (or Windows) has no such locks, nothing
+    is refused.
+
+    Args:
+        folder: an existing one that can be written.
+    """
+
+    def __init__(self, folder):
+        self._path = pathlib.Path(folder) / ".lock"
+        self._handle = None
+
+    def take(self):
+        """Take it, where it is not taken yet, and again where someone has deleted its file.
+
+        Raises:
+            ValueError: another process has it; the message says which.
+        """
+        if fcntl and not self._is_held():
+            self.release()
+            self._handle = _take(self._path)
+
+    def release(self):
+        """Give it back; what another process has in its place stays."""
+        if self._is_held():
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _is_held(self):
+        return self._handle is not None and _is_at(self._handle, self._path)
+
+
 @contextlib.contextmanager
 def only_one(folder):
     """Context in which no other process is in this context for the same folder.
 
-    The system gives a lock back when its process ends, however it ends, so that a
-    file left by one that was killed is in nobody's way. Where a file system (or
-    Windows) has no such locks, nothing is refused.
-
     Args:
-        folder: an existing one that can be written.
+        folder: as for `Lock`.
+
+    Returns:
+        The `Lock`.
 
     Raises:
         ValueError: another process is in it; the message says which.
     """
-    path = pathlib.Path(folder) / ".lock"
-    handle = _take(path) if fcntl else None
+    lock = Lock(folder)
+    lock.take()
     try:
-        yield
+        yield lock
     finally:
-        if handle is not None:
-            with contextlib.suppress(OSError):  # the folder may be gone
-                path.unlink()
-            os.close(handle)
+        lock.release()
 
 
 def _take(path):

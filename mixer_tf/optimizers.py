@@ -21,7 +21,7 @@ def make_schedule(recipe, steps_per_epoch):
         A `keras.optimizers.schedules.LearningRateSchedule`.
     """
     # Where gradients are accumulated, Keras asks for the rate of the part that completes a batch.
-    warmup = int(recipe.warmup_epochs * steps_per_epoch)
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
     rest = max(1, recipe.epochs * steps_per_epoch - warmup)
     if recipe.schedule == "constant":
         final = recipe.learning_rate
@@ -56,7 +56,8 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
     if addon:
         return addon
     names = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lamb": "Lamb", "muon": "Muon"}
-    kind = getattr(keras.optimizers, names[recipe.optimizer])
+    name = names[recipe.optimizer]
+    kind = _lamb() if name == "Lamb" else getattr(keras.optimizers, name)
     if rates:
         decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
         kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
@@ -82,6 +83,25 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
     return optimizer
+
+
+def _lamb():
+    """Keras's Lamb, but that what is not decayed moves as under Adam.
+
+    As with tensorflow-addons. Keras scales those steps too by the size of what they change, so
+    that a bias, which begins at zero, hardly moves at all.
+    """
+
+    class Lamb(keras.optimizers.Lamb):
+        amsgrad = False  # which the step of Adam asks for
+
+        def update_step(self, gradient, variable, learning_rate):
+            # `variable` may be TensorFlow's own, of another name.
+            name = self._trainable_variables[self._get_variable_index(variable)].name
+            kind = keras.optimizers.Adam if name in _UNDECAYED else keras.optimizers.Lamb
+            kind.update_step(self, gradient, variable, learning_rate)
+
+    return Lamb
 
 
 def make_loss(recipe):

@@ -34,7 +34,12 @@ class Equalization(layers.Equalization):
         pixels = ops.transpose(images, (0, 3, 1, 2))
         pixels = ops.reshape(pixels, (-1, height * width))
         values = ops.cast(ops.clip(pixels, 0, 255), "int32")
-        counts = ops.cast(ops.bincount(values, minlength=256), "int32")  # [B * C, 256]
+        # One row after the other: counting each by itself takes JAX a call a row.
+        rows = ops.shape(values)[0]
+        numbered = ops.reshape(values + 256 * ops.arange(rows, dtype="int32")[:, None], (-1,))
+        counts = ops.reshape(
+            ops.bincount(numbered, minlength=256 * rows), (-1, 256)
+        )  # [B * C, 256]
         brightest = ops.take_along_axis(counts, ops.max(values, 1, keepdims=True), 1)
         step = (height * width - brightest) // 255  # 0 where there is next to nothing to spread
         below = ops.cumsum(counts, 1) - counts
@@ -50,7 +55,9 @@ def operations(magnitude):
     """RandAugment's operations (Cubuk et al. 2020, section 3) as Keras layers, at a strength.
 
     Not as there: a picture's strength is drawn between none and `magnitude`, in both
-    directions; shear and translation move along both axes; the identity is left out.
+    directions; shear and translation move along both axes; the identity is left out. And as
+    Keras has them: brightness is added to a picture instead of multiplied, contrast is about
+    the mean of each channel instead of the grey picture's, posterization takes at least one bit.
 
     Args:
         magnitude: 1 is the strongest that the paper's search space allows; 0 leaves a picture

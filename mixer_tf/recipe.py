@@ -54,11 +54,12 @@ class Recipe:
     clip_norm: float = 1.0  # of all gradients together, 0 for none
     sam: float = 0.0  # radius of sharpness-aware minimization, see `sam`; 0 for none
     ema: float = 0.0  # momentum of the averaged weights that are evaluated and kept, 0 for none
-    token_dropout: float = 0.0  # rate on a Mixer's tokens before their mean
+    token_dropout: float = 0.0  # rate on a Mixer's tokens before their mean; others have none
     augmentation: Augmentation = Augmentation()
     steps: int = 0  # updates in all, instead of epochs; 0: epochs count
     warmup_steps: int = 0  # instead of warmup_epochs, at most a tenth of the run
-    accumulate: int = 1  # parts that a batch is computed in, where memory is short
+    # Parts that a batch is computed in, where memory is short; each looks for its own sharpness.
+    accumulate: int = 1
     recompute: bool = False  # blocks computed a second time instead of kept: less memory, slower
     freeze: str = ""  # "stem", or "blocks": stem and blocks; what does not train
     layer_decay: float = 1.0  # factor on the learning rate from each block to the one before it

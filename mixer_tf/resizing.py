@@ -38,6 +38,24 @@ def resize(model, input_shape):
     Raises:
         ValueError: the model is no Mixer, or the shape does not fit it.
     """
+    config, source = weights_for(model, input_shape)
+    resized = build_mixer(config, input_shape, stages.num_classes(model), name=model.name)
+    return fill(resized, source)
+
+
+def weights_for(model, input_shape):
+    """What `resize` makes its Mixer of.
+
+    Args:
+        model, input_shape: as for `resize`.
+
+    Returns:
+        The `MixerConfig` and a source for `checkpoints.fill`, which computes each array as it is
+        asked for.
+
+    Raises:
+        ValueError: as `resize`.
+    """
     config = stages.config_of(model)
     _, height, width, channels = model.input_shape
     if len(input_shape) != 3 or input_shape[2] != channels:
@@ -49,11 +67,8 @@ def resize(model, input_shape):
     if not (new[0] % old[0] or new[1] % old[1]):
         copies = (new[0] // old[0]) * (new[1] // old[1])
         config = dataclasses.replace(config, tokens_mlp_dim=config.tokens_mlp_dim * copies)
-        source = _Tiled(model, old, new)
-    else:
-        source = _Interpolated(model, old, new)
-    resized = build_mixer(config, input_shape, stages.num_classes(model), name=model.name)
-    return fill(resized, source)
+        return config, _Tiled(model, old, new)
+    return config, _Interpolated(model, old, new)
 
 
 class _Changed:
@@ -61,7 +76,10 @@ class _Changed:
 
     def __init__(self, model):
         self._own = ModelWeights(model)
-        self.shapes = {name: self.read(name).shape for name in self._own.shapes}
+        self.shapes = {
+            name: self.read(name).shape if "token_mixing" in name else shape
+            for name, shape in self._own.shapes.items()
+        }
 
     def __str__(self):
         return str(self._own)

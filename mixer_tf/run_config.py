@@ -33,6 +33,8 @@ class RunConfig:
     products: str = ""  # of fused blocks, see `runtime.Runtime`; "" where none are fused
     split: tuple[float, int] | None = None  # see `Data.split`
     parts: int = 0  # that fused blocks compute a batch in, see `split_batch`; 0 likewise
+    validation: str = ""  # as `pictures`, of those that choose the best epoch
+    loaded_size: tuple[int, int] | None = None  # of the pictures, before the model's own size
 
     @property
     def num_classes(self):
@@ -50,6 +52,11 @@ class RunConfig:
         fraction, seed = self.split or (0.1, self.seed)
         return {"validation_fraction": fraction, "seed": seed}
 
+    @property
+    def read_size(self):
+        """The `image_size` by which `load_data` gives the pictures of the run again."""
+        return self.loaded_size or self.input_shape[:2]
+
     def build(self):
         """The model with fresh weights, and with the dropout that its recipe adds to a Mixer."""
         model, mixer = self.model, find_mixer(self.model)
@@ -65,11 +72,12 @@ class RunConfig:
             ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
         """
         words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
-        words += (self.trained_in, self.products)
+        words += (self.trained_in, self.products, self.validation)
         words += self.class_names
         if not all(isinstance(word, str) for word in words):
             raise TypeError("a value is of a wrong kind")
-        numbers = (self.seed, self.parts, *self.input_shape, *(self.asked_size or ()))
+        sizes = (*self.input_shape, *(self.asked_size or ()), *(self.loaded_size or ()))
+        numbers = (self.seed, self.parts, *sizes)
         if any(type(number) is not int for number in numbers):
             raise TypeError("a number is no whole number")
         if self.split is not None:
@@ -77,18 +85,21 @@ class RunConfig:
             if type(fraction) is not float or type(seed) is not int or not 0 < fraction < 1:
                 raise ValueError("split is no share and seed")
             numbers += (seed,)
-        height, width, channels = self.input_shape
+        if len(self.input_shape) != 3 or any(
+            len(size) != 2 for size in (self.asked_size, self.loaded_size) if size
+        ):
+            raise ValueError("a size has not as many numbers as it should")
         config = find_mixer(self.model)
         if config is None:
             zoo.find(self.model)
-        sizes = {"pixels": max(self.input_shape), "classes": self.num_classes}
+        sizes = {"pixels": max(sizes), "classes": self.num_classes}
         if config is not None:
             weights = config.count_weights(self.input_shape, self.num_classes)
             sizes |= {"blocks": config.num_blocks, "weights": weights}
         for name, size in sizes.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
-        if min(height, width, channels, self.num_classes) < 1 or min(numbers) < 0:
+        if min(*self.input_shape, self.num_classes) < 1 or min(numbers) < 0:
             raise ValueError("a number is too small")
         if self.parts and self.recipe.part_size % self.parts:
             raise ValueError("parts does not divide the batch")
@@ -116,7 +127,7 @@ def read(path):
         if isinstance(values["model"], dict):
             values["model"] = MixerConfig(**values["model"])
         values["recipe"] = Recipe.from_dict(values["recipe"])
-        for name in ("input_shape", "class_names", "asked_size", "split"):
+        for name in ("input_shape", "class_names", "asked_size", "split", "loaded_size"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         config = RunConfig(**values)

@@ -20,6 +20,41 @@ def check_classes(config, data):
         )
 
 
+def check_same(config, data, folder):
+    """Refuse data that is not what a run was trained on.
+
+    Args:
+        config: the run's `RunConfig`.
+        data: a `Data`.
+        folder: of the run, for the message.
+
+    Raises:
+        ValueError: its classes are others, its labels, which of its pictures are held out, or the
+            size they were read at.
+    """
+    check_classes(config, data)
+    for was, split, how in (
+        (config.pictures, data.train, "trained"),
+        (config.validation, data.validation, "validated"),
+    ):
+        if was not in ("", split.fingerprint()):
+            raise ValueError(
+                f"{folder} was {how} on other pictures of {config.data} than are there now (number "
+                f"and checksum of labels were {was}, are {split.fingerprint()}); bring those back, "
+                "or begin a new run."
+            )
+    if config.split and data.split and config.split != data.split:
+        raise ValueError(
+            f"{folder} was trained with other pictures held out for validation: share and seed "
+            f"were {config.split}, are {data.split}. Load the data with those."
+        )
+    if config.loaded_size not in (None, data.image_shape[:2]):
+        raise ValueError(
+            f"{folder} was trained on pictures read at {config.loaded_size}, these are "
+            f"{data.image_shape[:2]}. Load the data with image_size={config.loaded_size}."
+        )
+
+
 def load_run_data(config, source=None):
     """Load what a run was trained on, split as it was.
 
@@ -28,14 +63,16 @@ def load_run_data(config, source=None):
         source: other data with the same classes, as for `load_data`.
 
     Returns:
-        A `Data`, with pictures no larger than the model takes.
+        A `Data`, with pictures of the size that they had then; other data's are no larger than
+        the model takes.
 
     Raises:
         ValueError: it cannot be read, has other classes, or is no more what the run was
             trained on and has no test set of its own, so that pictures it was trained on may
             have come into the one that is held out now.
     """
-    data = load_data(source or config.data, config.input_shape[:2], **config.how_split)
+    size = config.input_shape[:2] if source else config.read_size
+    data = load_data(source or config.data, size, **config.how_split)
     check_classes(config, data)
     known = config.pictures in ("", data.train.fingerprint())
     if not (source or known) and data.test_from_train:

@@ -47,7 +47,8 @@ class Run:
         self.pictures_file = self.folder / "pictures.txt"
         self.filters_file = self.folder / "patch_projections.npz"
         self.result_file = self.folder / "result.json"
-        self._description = None  # what config.json says, while `alone`
+        self._files = list(vars(self).values())[1:]
+        self._lock = self._description = None  # and what config.json says, while `alone`
 
     @classmethod
     def create(cls, folder, config):
@@ -112,16 +113,28 @@ class Run:
         Raises:
             ValueError: another process does.
         """
-        with only_one(self.folder):
-            files.remove_unfinished(self.folder)
+        with only_one(self.folder) as self._lock:
+            files.remove_unfinished(self.folder, [path.name for path in self._files])
             self._description = self.config_file.read_bytes()
             yield
 
     def ensure(self):
-        """Make the folder again where someone has deleted it while `alone` goes on; say so."""
-        if self._description is None or self.config_file.exists():
+        """Make the folder again where someone has deleted it while `alone` goes on; say so.
+
+        Raises:
+            ValueError: another run is there by now.
+        """
+        if self._description is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.take()
+        if self.config_file.exists():
+            if self.config_file.read_bytes() != self._description:
+                raise ValueError(
+                    f"{self.folder} was deleted while it was trained in, and holds another run by "
+                    "now: nothing more is written there, and this training ends."
+                )
+            return
         with files.replacing(self.config_file) as beside:
             beside.write_bytes(self._description)
         print(
@@ -168,8 +181,9 @@ class Run:
         for name in _PROMISED:
             if not isinstance(result.get(name), (int, float)):
                 raise ValueError(f"{self.result_file} is damaged: {name} is no number in it.")
-        if not isinstance(result.get("device"), str):
-            raise ValueError(f"{self.result_file} is damaged: device is no text in it.")
+        for name in ("model", "data", "device"):
+            if not isinstance(result.get(name), str):
+                raise ValueError(f"{self.result_file} is damaged: {name} is no text in it.")
         return result
 
     def write_history(self, rows):

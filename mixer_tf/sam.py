@@ -20,7 +20,8 @@ def sharpen(model, radius):
     Both gradients see the same dropout masks. Metrics and the statistics of
     BatchNormalization come from the first pass. With several replicas of TensorFlow
     each moves by the gradient of its own part of the batch (the paper's m-sharpness), on JAX all
-    move by that of the whole batch, which trains somewhat differently. A gradient
+    move by that of the whole batch, which trains somewhat differently. Where a batch is computed
+    in parts after each other (`Recipe.accumulate`), each part moves by its own. A gradient
     that overflows under mixed_float16 moves nothing; the loss scale then goes down
     as it always does.
 

@@ -56,9 +56,13 @@ class SaveState(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self._before)
             self._before = None
 
+    def is_between_epochs(self):
+        """Whether no epoch is left in its middle, as by a callback that sets `stop_training`."""
+        return self.step % self.steps_per_epoch == 0
+
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        if self.step % self.steps_per_epoch == 0:
+        if self.is_between_epochs():
             return  # at the end of an epoch its validation and its row come first
         self._now = self._together(batch + 1, logs)
         if self.asked or (self.every and self.step % self.every == 0):
@@ -67,7 +71,7 @@ class SaveState(keras.callbacks.Callback):
             raise Interrupted
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.step % self.steps_per_epoch:
+        if not self.is_between_epochs():
             return  # a callback ended the training within the epoch, which is no row then
         row = {k: float(v) for k, v in (logs or {}).items()}
         means = self._together(self.steps_per_epoch - self._earlier["steps"], row)["means"]
@@ -88,16 +92,16 @@ class SaveState(keras.callbacks.Callback):
             means[name] = sums / (before + steps)
         return {"steps": before + steps, "means": means}
 
-    def save(self):
-        """Write the state now."""
+    def save(self, ended=False):
+        """Write the state now; `ended`: a callback has ended the run before its last step."""
         self.run.ensure()
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
-        progress["epoch"] = self._now
+        progress |= {"epoch": self._now, "ended": ended}
         save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
 
 
 class StopAfterEpoch(keras.callbacks.Callback):
-    """Ends a training that Ctrl-C stops at the end of an epoch.
+    """Ends a training that Ctrl-C stops at the end of an epoch, and keeps that a callback did.
 
     In the list it stands last: the epoch is saved and will not come again, so
     that all others must have seen its end. After the last one nothing is left to
@@ -114,6 +118,8 @@ class StopAfterEpoch(keras.callbacks.Callback):
         self.total = total
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.stop_training:
+            self.saver.save(ended=True)
         if self.saver.asked and self.saver.step < self.total:
             raise Interrupted
 
@@ -130,16 +136,19 @@ class KeepWeights(keras.callbacks.Callback):
     averaged weights out again at the same moment.
 
     Args:
-        run: a `Run`.
+        saver: the `SaveState` of the run.
         best: (accuracy, -loss) on validation data of the best epoch so far.
     """
 
-    def __init__(self, run, best=(-1.0, 0.0)):
+    def __init__(self, saver, best=(-1.0, 0.0)):
         super().__init__()
-        self.run = run
+        self.saver = saver
+        self.run = saver.run
         self.best = best
 
     def on_test_end(self, logs=None):
+        if not self.saver.is_between_epochs():
+            return
         self.run.ensure()
         self._save(self.run.last_file)
         reached = (float(logs["accuracy"]), -float(logs["loss"]))

@@ -5,7 +5,7 @@ import dataclasses
 from mixer_tf import cpu_step, finetune, hosts, recompute, stack, zoo
 from mixer_tf.batches import check_batch
 from mixer_tf.run_config import RunConfig
-from mixer_tf.run_data import check_classes
+from mixer_tf.run_data import check_same
 from mixer_tf.runs import Run
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RELATIVES, find_mixer
@@ -78,6 +78,8 @@ def train(
         command=command,
         pretrained=str(pretrained),
         pictures=data.train.fingerprint(),
+        validation=data.validation.fingerprint(),
+        loaded_size=data.image_shape[:2],
         split=data.split,
         asked_size=asked_size,
     )
@@ -109,18 +111,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
     hosts.join()
     run = Run.open(out)
     config = run.config()
-    check_classes(config, data)
-    if config.pictures not in ("", data.train.fingerprint()):
-        raise ValueError(
-            f"{out} was trained on other pictures of {config.data} than are there now (number and "
-            f"checksum of labels were {config.pictures}, are {data.train.fingerprint()}); bring "
-            "those back, or begin a new run."
-        )
-    if config.split and data.split and config.split != data.split:
-        raise ValueError(
-            f"{out} was trained with other pictures held out for validation: share and seed were "
-            f"{config.split}, are {data.split}. Load the data with those."
-        )
+    check_same(config, data, out)
     if run.result_file.exists():
         return run.result()
     if own_process:
@@ -147,6 +138,11 @@ def check(model, data, recipe, image_size=None, pretrained=""):
         raise ValueError(
             f"rand_augment changes colours, and the pictures have {shape[2]} channels; set it to 0."
         )
+    if pretrained and recipe.optimizer == "lamb":
+        raise ValueError(
+            "LAMB moves weights by a share of their size, and the head of a pretrained Mixer "
+            "begins at zero; take another optimizer."
+        )
     if mixer := find_mixer(model):
         mixer.token_grid(shape)
         if recipe.recompute:
@@ -155,6 +151,11 @@ def check(model, data, recipe, image_size=None, pretrained=""):
     zoo.find(model)
     if model in RELATIVES:
         RELATIVES[model].token_grid(shape)
+        if recipe.token_dropout:
+            raise ValueError(
+                f"token_dropout is {recipe.token_dropout}, which {model} has no place for; take "
+                "another recipe, or set it to 0."
+            )
     elif recipe.ema:
         raise ValueError(
             f"ema is {recipe.ema}, but {model} has BatchNormalization, whose statistics Keras does "

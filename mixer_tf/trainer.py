@@ -48,9 +48,10 @@ class Trainer:
         self.steps_per_epoch = self._batches(0).steps_per_epoch
         self.total_steps = self.recipe.epochs * self.steps_per_epoch
 
-        self.model, self.parts = compiled(
-            config, self.recipe, self.runtime, self.steps_per_epoch, load_pretrained
-        )
+        with memory_told(self.recipe):
+            self.model, self.parts = compiled(
+                config, self.recipe, self.runtime, self.steps_per_epoch, load_pretrained
+            )
 
     def _batches(self, first_step):
         config, recipe = self.config, self.recipe
@@ -69,13 +70,17 @@ class Trainer:
 
     def _terms(self):
         """What all hosts must have in common."""
-        config, train = self.config, self.data.train
+        config, pictures = self.config, {}
+        for name in ("train", "validation"):
+            split = getattr(self.data, name)
+            pictures[name] = [len(split), zlib.crc32(split.images), zlib.crc32(split.labels)]
         names = "/".join(config.class_names).encode()
         return {
             "model": str(config.model),
             "input_shape": list(config.input_shape),
             "classes": [config.num_classes, zlib.crc32(names)],
-            "pictures": [len(train), zlib.crc32(train.images), zlib.crc32(train.labels)],
+            "pictures": pictures["train"],
+            "validation pictures": pictures["validation"],
             "seed": config.seed,
             "precision": self.runtime.precision,
             "pretrained": config.pretrained,
@@ -97,7 +102,6 @@ class Trainer:
             about = batch_size.describe(self.recipe, self.runtime.replicas)
             machine = self.runtime.describe(bool(self.parts))
             print(f"{self.config.model_name}: {machine}; {about}", file=sys.stderr)
-        ended = False  # by a callback, such as Keras's EarlyStopping
         while True:
             progress = {"step": 0, "seconds": 0.0, "history": []}
             if several:
@@ -107,10 +111,10 @@ class Trainer:
                     progress = load_newest(run, self.model)
             if several:
                 several.agree({"step in the run directory, which all must see,": progress["step"]})
-            if ended or progress["step"] >= self.total_steps:
+            # "ended": by a callback, such as Keras's EarlyStopping
+            if progress.get("ended") or progress["step"] >= self.total_steps:
                 break
             self._fit_part(run, progress, callbacks)
-            ended = self.model.stop_training
         with hosts.undistributed():
             result = None
             if self.runtime.is_chief:
@@ -150,7 +154,7 @@ class Trainer:
         bar = self._bar(step)
         ranks = [(row["val_accuracy"], -row["val_loss"]) for row in progress["history"]]
         best = max(ranks, default=(-1.0, 0.0)) if run.best_file.exists() else (-1.0, 0.0)
-        keeper = KeepWeights(run, best)
+        keeper = KeepWeights(saver, best)
         shown = self._shown(callbacks(run))
         try:
             stop = StopAfterEpoch(saver, self.total_steps)

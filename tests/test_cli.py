@@ -384,6 +384,35 @@ def test_a_lost_worker_ends_the_command_with_75(monkeypatch, capfd):
     assert capfd.readouterr().err == "mixer_tf: another worker has ended\n"
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")]
+)
+def test_memory_that_is_full_is_one_line(monkeypatch, capfd, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr("mixer_tf.cli_training.make_plan", full)
+    assert "The memory is full (" in refused(capfd, "train")
+
+
+def test_models_that_have_not_begun_have_the_pictures_of_the_first(tmp_path, digits, monkeypatch):
+    """Also where that was begun in Python, by another share."""
+    about = (digits.image_shape, digits.class_names, "digits", RECIPES["digits"], 7, "float32", "")
+    config = RunConfig("mixer_nano", *about, split=(0.25, 7))
+    Run.create(tmp_path / "mixer_nano", config)
+    seen = {}
+
+    def compare(names, data, recipe, out, **options):
+        seen.update(data)
+        (out / "comparison.md").write_text("table")
+
+    monkeypatch.setattr("mixer_tf.compare.compare", compare)
+    main(["compare", "--models", "mixer_nano", "resnet20", "--resume", "--out", str(tmp_path)])
+    assert seen["mixer_nano"] is seen["resnet20"]
+    assert seen["resnet20"].split == (0.25, 7)
+    assert len(seen["resnet20"].validation) > 350  # of 1,438
+
+
 def test_what_the_commands_show_in_tensorboard(tmp_path, digits):
     def shown(model):
         recipe = Recipe(epochs=120)
@@ -391,6 +420,8 @@ def test_what_the_commands_show_in_tensorboard(tmp_path, digits):
             model, (16, 16, 1), digits.class_names, "digits", recipe, 0, "float32", ""
         )
         made = tensorboard_callbacks(Run.create(tmp_path / model, config), digits)
+        pictures = [callback.labels for callback in made if hasattr(callback, "labels")]
+        assert [len(labels) for labels in pictures] == [len(digits.validation)] * 2  # not of test
         return {type(callback).__name__: callback for callback in made}
 
     plain = {"Confusion", "Curves", "EmbeddingProjector", "PatchProjections", "Throughput"}

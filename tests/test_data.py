@@ -121,6 +121,18 @@ def test_keras_datasets_are_used_where_nothing_is_local(monkeypatch):
     assert (len(data.train), len(data.validation)) == (180, 20)
 
 
+def test_classes_of_cifar100_have_their_names_in_order(monkeypatch):
+    import keras
+
+    x, y = np.zeros((1000, 32, 32, 3), "uint8"), np.arange(1000)[:, None] % 100
+    monkeypatch.delenv("MIXER_TF_DATA_DIR", raising=False)
+    monkeypatch.setattr(keras.datasets.cifar100, "load_data", lambda: ((x, y), (x, y)))
+    names = load_data("cifar100").class_names
+    assert len(set(names)) == 100
+    assert list(names) == sorted(names)  # as their numbers are
+    assert (names[0], names[39], names[99]) == ("apple", "keyboard", "worm")
+
+
 def test_pictures_of_different_sizes_need_one(picture_folder):
     root = picture_folder()
     Image.new("RGB", (30, 20), (1, 2, 3)).save(root / "cat" / "wide.png")
@@ -266,6 +278,16 @@ def test_splits_may_have_capitals_and_their_longer_names(picture_folder, names):
     data = load_data(root)
     assert data.class_names == ("cat", "dog")
     assert (len(data.train), len(data.test)) == (18, 20)
+
+
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_a_set_of_which_nothing_can_be_read_is_refused(picture_folder, name):
+    """Training pictures would take its place."""
+    root = picture_folder(below="train")
+    (root / name / "cat").mkdir(parents=True)
+    (root / name / "cat" / "0.png").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match=r"no picture of (test|validation) can be read.*0.png"):
+        load_data(root)
 
 
 def test_a_test_set_beside_class_folders_is_no_class(picture_folder):

@@ -144,13 +144,17 @@ def python_blocks():
 @pytest.mark.parametrize("block", python_blocks())
 def test_python_on_the_pages_calls_what_exists_as_it_can_be_called(block):
     """Read, not run: names are looked up, arguments bound to signatures."""
-    known = {"mixer_tf": mixer_tf, "callbacks": callbacks}
-    checked = 0
+    known, ours, checked = {}, {"mixer_tf": mixer_tf, "callbacks": callbacks}, 0
+    named = {node.id for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Name)}
     for node in ast.walk(ast.parse(block)):
-        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in known:
+        if isinstance(node, ast.Import):
+            names = [alias.asname or alias.name.split(".")[0] for alias in node.names]
+            known |= {name: ours[name] for name in names if name in ours}
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ours:
             room = importlib.import_module(node.module)
             known |= {alias.name: getattr(room, alias.name) for alias in node.names}
             checked += 1
+    assert named & ours.keys() <= known.keys(), "the import is missing"
     for node in ast.walk(ast.parse(block)):
         if not isinstance(node, ast.Call):
             continue

@@ -26,6 +26,25 @@ def test_warmup_is_linear_and_the_rest_a_cosine():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_a_warmup_in_steps_has_as_many():
+    recipe = Recipe(batch_size=32, steps=10_000, warmup_steps=500)
+    for updates in range(1, 400):
+        assert make_schedule(recipe.in_epochs(32 * updates), updates).warmup_steps == 500, updates
+
+
+def test_lamb_moves_what_begins_at_zero():
+    """As Adam does: under a constant gradient by the rate a step. Kernels move by a ratio."""
+    options = {"schedule": "constant", "warmup_epochs": 0, "weight_decay": 0, "clip_norm": 0}
+    optimizer = make_optimizer(Recipe(optimizer="lamb", learning_rate=0.01, **options), 10)
+    bias = keras.Variable(np.zeros(3), name="bias")
+    kernel = keras.Variable(np.full((2, 2), 3.0), name="kernel")
+    optimizer.build([bias, kernel])
+    for _ in range(14):
+        optimizer.apply([keras.ops.ones(3), keras.ops.ones((2, 2))])
+    np.testing.assert_allclose(to_numpy(bias.value), -0.14, rtol=1e-4)
+    np.testing.assert_allclose(to_numpy(kernel.value), 3 * 0.99**14, rtol=1e-4)
+
+
 def test_constant_schedule_without_warmup():
     schedule = make_schedule(Recipe(schedule="constant", warmup_epochs=0, learning_rate=0.1), 9)
     assert [round(float(schedule(s)), 6) for s in (0, 5, 10_000)] == [0.1, 0.1, 0.1]

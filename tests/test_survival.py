@@ -136,7 +136,7 @@ def test_a_writer_killed_again_and_again(tmp_path):
         assert len(set(content)) == 1
         unfinished += len(list(tmp_path.glob(".writing-*")))
         path.unlink()
-        files.remove_unfinished(tmp_path)
+        files.remove_unfinished(tmp_path, [path.name])
         assert list(tmp_path.iterdir()) == []
     assert unfinished  # else no kill fell into a writing
 
@@ -227,20 +227,18 @@ def test_weights_come_without_the_optimizer(tmp_path, model):
     assert model.optimizer is optimizer
 
 
-def test_room_for_weights_is_asked_for_before(tmp_path, model, monkeypatch):
-    """HDF5 itself ends with a segmentation fault where a disk is full."""
+def test_room_for_weights_is_tried_before(tmp_path, model, limited):
+    """HDF5 itself ends with a segmentation fault where it can write no more."""
     path = tmp_path / "w.weights.h5"
     h5.save_weights(model, path)
     before = path.read_bytes()
-    needed = len(before)
-    usage = dataclasses.make_dataclass("Usage", ["free"])
-    monkeypatch.setattr(h5.shutil, "disk_usage", lambda folder: usage(needed))
-    monkeypatch.setattr(model, "save_weights", None)  # must not be called
-    with pytest.raises(OSError, match=r"cannot be written \(No space left") as full:
-        h5.save_weights(model, path)
-    assert full.value.errno == errno.ENOSPC
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    for size in range(100, len(before), len(before) // 7):
+        limited(size)
+        with pytest.raises(OSError, match=r"cannot be written \(File too large\)"):
+            h5.save_weights(model, path)
+        limited(resource.RLIM_INFINITY)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_gone_or_read_only(tmp_path, model, monkeypatch):
@@ -270,6 +268,30 @@ def test_a_run_whose_folder_is_deleted_goes_on(tmp_path, capfd):
         assert run.config() == CONFIG
         run.ensure()
         assert not capfd.readouterr().err
+
+
+def test_a_run_that_took_the_place_of_a_deleted_one_is_left_alone(tmp_path):
+    """Also by a training whose folder it was, and which is still at work."""
+    run = Run.create(tmp_path / "run", CONFIG)
+    other = dataclasses.replace(CONFIG, seed=1)
+    with run.alone():
+        shutil.rmtree(run.folder)
+        Run.create(run.folder, other)
+        with pytest.raises(ValueError, match="holds another run by now"):
+            run.ensure()
+    assert [path.name for path in run.folder.iterdir()] == ["config.json"]
+    assert run.config() == other
+
+
+def test_who_has_the_lock_of_a_folder_made_again_keeps_it(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    with run.alone():
+        shutil.rmtree(run.folder)
+        with Run.create(run.folder, CONFIG).alone():
+            with pytest.raises(ValueError, match="in use by process"):
+                run.ensure()
+            assert (run.folder / ".lock").exists()
+    assert [path.name for path in run.folder.iterdir()] == ["config.json"]
 
 
 HOLDER = """
@@ -305,7 +327,8 @@ def test_a_run_killed_as_it_began_is_no_obstacle(tmp_path):
     (folder / ".writing-2-saved_model" / "variables").mkdir(parents=True)  # an export
     run = Run.create(folder, CONFIG)
     with run.alone():
-        assert sorted(p.name for p in folder.iterdir()) == [".lock", "config.json"]
+        left = [".lock", ".writing-2-saved_model", "config.json"]  # it may be going on
+        assert sorted(p.name for p in folder.iterdir()) == left
     assert run.config() == CONFIG
 
 

@@ -1,6 +1,7 @@
 """A run from its start to its result: the same twice, the same when stopped in between."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import load_run_data
 from mixer_tf.runtime import Runtime, has_convolutions
 from mixer_tf.sampling import sample
-from mixer_tf.saving import Interrupted, KeepWeights
+from mixer_tf.saving import Interrupted, KeepWeights, SaveState
 from mixer_tf.train import check, input_size, resume, train
 from mixer_tf.trainer import Trainer
 from mixer_tf.variants import RelativeConfig
@@ -131,7 +132,7 @@ def test_result_is_that_of_the_best_weights(straight):
 
 def test_of_equal_accuracies_the_lower_loss_is_kept(tmp_path):
     run = Run(tmp_path)
-    keep = KeepWeights(run)
+    keep = KeepWeights(SaveState(run, 1, [], lambda: 0.0))
     keep.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]))
     kept = []
     evaluations = [(0.5, 2.0), (0.9, 1.0), (0.9, 1.1), (0.9, 0.8), (0.7, 0.1)]
@@ -201,12 +202,14 @@ def test_stopped_and_resumed_equals_undisturbed(straight, tmp_path, step):
 def test_a_disk_that_fills_up_and_is_emptied_equals_undisturbed(straight, tmp_path, monkeypatch):
     """From the second epoch on there is no room: the run ends, and goes on afterwards."""
     out, data, _ = straight
-    no_room = dataclasses.make_dataclass("Usage", ["free"])(0)
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     class Fill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
-                full.setattr(h5.shutil, "disk_usage", lambda folder: no_room)
+                full.setattr(h5, "_try_room", no_room)
 
     options = {"seed": 5, "quiet": True, "callbacks": lambda run: [Fill()]}
     with (
@@ -506,6 +509,22 @@ def test_a_resumed_run_holds_out_the_same_pictures(tmp_path, picture_folder):
         resume(tmp_path / "a", fewer, quiet=True)
 
 
+def test_pictures_are_read_again_at_the_size_they_had(tmp_path, picture_folder):
+    """Not at that of the model, which saw them enlarged."""
+    root = picture_folder(per_class=20, size=(24, 24))
+    data, recipe = load_data(root, (12, 12)), dataclasses.replace(RECIPE, epochs=1, batch_size=16)
+    run = tmp_path / "run"
+    result = train(SMALL, data, recipe, run, image_size=(16, 16), quiet=True)
+    again = load_run_data(Run.open(run).config())
+    np.testing.assert_array_equal(again.test.images, data.test.images)
+    assert evaluate(run)["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
+    with pytest.raises(ValueError, match=r"read at \(12, 12\), these are \(16, 16\)"):
+        resume(run, load_data(root, (16, 16)), quiet=True)
+    part = dataclasses.replace(data, validation=data.validation.take(slice(0, 2)))
+    with pytest.raises(ValueError, match="was validated on other pictures"):
+        resume(run, part, quiet=True)
+
+
 class End(keras.callbacks.Callback):
     """Ends a training after an epoch, or within one, as EarlyStopping and TerminateOnNaN do."""
 
@@ -526,11 +545,26 @@ class End(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize(("end", "epochs"), [((1, None), [0, 1]), ((1, 2), [0])])
-def test_a_callback_may_end_a_training(tmp_path, tiny_data, end, epochs):
-    out = tmp_path / "run"
-    result = train(SMALL, tiny_data, RECIPE, out, callbacks=lambda run: [End(*end)], quiet=True)
+def test_a_callback_may_end_a_training(tmp_path, tiny_data, monkeypatch, end, epochs):
+    """Also of a process that is killed before it has written the result."""
+    out, after = tmp_path / "run", []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: after.append(keep.model.get_weights())
+    )
+
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mixer_tf.trainer.make_result", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(
+                SMALL, tiny_data, RECIPE, out, callbacks=lambda run: [keep, End(*end)], quiet=True
+            )
+    result = resume(out, tiny_data, quiet=True)
     assert Run.open(out).history()["epoch"] == epochs
     assert result["epochs"] == len(epochs)
+    assert_same(weights(out), after[epochs[-1]])  # of the last whole epoch
     assert resume(out, tiny_data, quiet=True) == result
 
 
@@ -612,10 +646,12 @@ def test_what_hosts_must_have_in_common(tiny_data):
     images = tiny_data.train.images.copy()
     images[0, 0, 0, 0] ^= 1
     pixel = dataclasses.replace(tiny_data, train=Split(images, tiny_data.train.labels))
+    held_out = dataclasses.replace(tiny_data, validation=tiny_data.validation.take([0]))
     names = dataclasses.replace(tiny_data, class_names=tuple("abcdefghij"))
     known = terms(tiny_data)
     for other, differs in (
         (terms(pixel), "pictures"),
+        (terms(held_out), "validation pictures"),
         (terms(names), "classes"),
         (terms(tiny_data, 7), "save_every"),
     ):

@@ -41,6 +41,8 @@ RESULT = {
     "test_pictures": 359,
     "train_seconds": 12.0,
     "images_per_second": 120.0,
+    "model": "mixer_nano",
+    "data": "digits",
     "device": "a processor",
 }
 
@@ -152,6 +154,9 @@ def test_a_run_that_is_not_whole_is_drawn_as_far_as_it_goes(mixer, tmp_path, mon
     folder = tmp_path / "copy"
     shutil.copytree(mixer.folder, folder)
     (folder / "history.csv").unlink()
+    (folder / "result.json").write_text(json.dumps({**RESULT, "model": None}))
+    with pytest.raises(ValueError, match="damaged: model is no text"):
+        Run.open(folder).result()
     (folder / "result.json").write_text(json.dumps({**RESULT, "device": None}))
     monkeypatch.setattr(shuffling, "_MACS", 10)
     text = visualize.visualize(folder).read_text("utf-8")
