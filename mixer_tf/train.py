@@ -44,7 +44,8 @@ def train(
             begins at zero.
         command: that makes the run again, for the record.
         callbacks: function of the `Run`, gives further Keras callbacks. One that sets
-            `stop_training`, as `EarlyStopping` does, ends the run with its result.
+            `stop_training`, as `EarlyStopping` does, ends the run with its result. They are
+            made anew where a run is resumed: what they had counted, they count again.
         save_every: steps after which the state is saved, beside that of each epoch.
         own_process: nothing else computes in this process: TensorFlow's threads may
             be set for the training alone, see `cpu_step`.

@@ -319,6 +319,27 @@ def test_one_process_a_folder(tmp_path, capfd):
     assert sorted(p.name for p in run.folder.iterdir()) == ["config.json"]
 
 
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    """As an export is."""
+
+    def fail():
+        with files.new_folder(tmp_path / "out") as beside:
+            beside.mkdir()
+            (beside / "a").write_text("half")
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        fail()
+    assert not list(tmp_path.iterdir())
+    with files.new_folder(tmp_path / "out") as beside:
+        (beside / "variables").mkdir(parents=True)
+        (beside / "variables" / "a").write_text("whole")
+        assert not (tmp_path / "out").exists()
+        files.remove_unfinished(tmp_path, ["config.json"])  # a training that begins here
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "variables" / "a").read_text() == "whole"
+
+
 def test_a_run_killed_as_it_began_is_no_obstacle(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

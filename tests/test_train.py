@@ -444,12 +444,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
         ("mixer_rows", (32, 32), Recipe(1, 8, recompute=True), "a second time under dropout"),
         ("mixer_nano", (16, 16), Recipe(1, 5000), "batch_size is 5000, but there are"),
         ("resnet20", (16, 16), Recipe(1, 8, ema=0.9), "ema is 0.9, but resnet20 has BatchNorm"),
+        ("resmlp_12", (224, 224), Recipe(1, 8, token_dropout=0.2), "which resmlp_12 has no place"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(digits, name, size, recipe, words):
     """So that a comparison does not end after its first model."""
     with pytest.raises(ValueError, match=words):
         check(name, digits, recipe, size)
+
+
+def test_a_head_of_zeros_is_not_lambs(digits):
+    recipe = Recipe(1, 8, optimizer="lamb")
+    check("mixer_nano", digits, recipe)
+    with pytest.raises(ValueError, match="LAMB moves weights by a share of their size"):
+        check("mixer_nano", digits, recipe, pretrained="other")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}'])
