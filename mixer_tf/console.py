@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 
@@ -21,6 +22,8 @@ def load_backend(computing=True):
     """
     with _silence():
         importlib.import_module("keras")
+    # It warns of every further model that it compiles, which says nothing to who compares some.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from mixer_tf import hosts
 
     hosts.join()  # before anything is computed

@@ -1,6 +1,7 @@
 """The commands as a person types them: results on standard output, mistakes in one line."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from mixer_tf.cli import main
 from mixer_tf.cli_training import tensorboard_callbacks
 from mixer_tf.cluster import WorkerLost
 from mixer_tf.compare import compare, table
+from mixer_tf.console import load_backend
 from mixer_tf.data import load_data
 from mixer_tf.evaluate import evaluate
 from mixer_tf.recipe import Recipe
@@ -393,6 +395,11 @@ def test_memory_that_is_full_is_one_line(monkeypatch, capfd, error):
 
     monkeypatch.setattr("mixer_tf.cli_training.make_plan", full)
     assert "The memory is full (" in refused(capfd, "train")
+
+
+def test_commands_do_not_warn_that_another_model_is_compiled():
+    load_backend(computing=False)
+    assert not logging.getLogger("tensorflow").isEnabledFor(logging.WARNING)
 
 
 def test_models_that_have_not_begun_have_the_pictures_of_the_first(tmp_path, digits, monkeypatch):
