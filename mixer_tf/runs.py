@@ -47,7 +47,7 @@ class Run:
         self.pictures_file = self.folder / "pictures.txt"
         self.filters_file = self.folder / "patch_projections.npz"
         self.result_file = self.folder / "result.json"
-        self._files = list(vars(self).values())[1:]
+        self._files = list(vars(self).values())[1:]  # all of these
         self._lock = self._description = None  # and what config.json says, while `alone`
 
     @classmethod
