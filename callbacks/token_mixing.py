@@ -48,8 +48,8 @@ class TokenMixing(keras.callbacks.Callback):
         self._drawn = None
         self._blocks = self.blocks
         if self._blocks is None:
-            first = range(3 if "{}" in self.layer else 1)
-            there = [i for i in first if layers.has_layer(self.model, self.layer.format(i))]
+            numbers = range(3 if "{}" in self.layer else 1)
+            there = [i for i in numbers if layers.has_layer(self.model, self.layer.format(i))]
             self._blocks = there or [0]
         self._grids, self._controls = {}, {}
         for block in self._blocks:

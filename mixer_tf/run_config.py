@@ -92,11 +92,11 @@ class RunConfig:
         config = find_mixer(self.model)
         if config is None:
             zoo.find(self.model)
-        sizes = {"pixels": max(sizes), "classes": self.num_classes}
+        large = {"pixels": max(sizes), "classes": self.num_classes}
         if config is not None:
             weights = config.count_weights(self.input_shape, self.num_classes)
-            sizes |= {"blocks": config.num_blocks, "weights": weights}
-        for name, size in sizes.items():
+            large |= {"blocks": config.num_blocks, "weights": weights}
+        for name, size in large.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")
         if min(*self.input_shape, self.num_classes) < 1 or min(numbers) < 0:

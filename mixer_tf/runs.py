@@ -47,7 +47,6 @@ class Run:
         self.pictures_file = self.folder / "pictures.txt"
         self.filters_file = self.folder / "patch_projections.npz"
         self.result_file = self.folder / "result.json"
-        self._files = list(vars(self).values())[1:]  # all of these
         self._lock = self._description = None  # and what config.json says, while `alone`
 
     @classmethod
@@ -114,7 +113,8 @@ class Run:
             ValueError: another process does.
         """
         with only_one(self.folder) as self._lock:
-            files.remove_unfinished(self.folder, [path.name for path in self._files])
+            own = [path.name for name, path in vars(self).items() if name.endswith("_file")]
+            files.remove_unfinished(self.folder, own)
             self._description = self.config_file.read_bytes()
             yield
 

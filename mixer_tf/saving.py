@@ -119,7 +119,7 @@ class StopAfterEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.model.stop_training:
-            self.saver.save(ended=True)
+            self.saver.save(ended=bool(self.saver.history))
         if self.saver.asked and self.saver.step < self.total:
             raise Interrupted
 

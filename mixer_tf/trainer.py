@@ -115,6 +115,11 @@ class Trainer:
             if progress.get("ended") or progress["step"] >= self.total_steps:
                 break
             self._fit_part(run, progress, callbacks)
+            if self.model.stop_training and not run.history_file.exists():
+                raise ValueError(
+                    "A callback ended the training within its first epoch, so that there is "
+                    f"nothing to test. {run.folder} can be resumed."
+                )
         with hosts.undistributed():
             result = None
             if self.runtime.is_chief:

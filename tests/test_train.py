@@ -576,6 +576,25 @@ def test_a_callback_may_end_a_training(tmp_path, tiny_data, monkeypatch, end, ep
     assert resume(out, tiny_data, quiet=True) == result
 
 
+def test_an_end_within_the_first_epoch_is_told_and_can_be_resumed(straight, tmp_path):
+    out, data, _ = straight
+    end = {"callbacks": lambda run: [End(0, 2)], "quiet": True}
+    with pytest.raises(ValueError, match="within its first epoch.* can be resumed"):
+        train(SMALL, data, RECIPE, tmp_path, seed=5, **end)
+    resume(tmp_path, data, quiet=True)
+    assert_same(weights(tmp_path), weights(out))
+
+
+def test_memory_that_is_full_while_a_model_is_built_is_told(tiny_data, tmp_path, monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("mixer_tf.trainer.compiled", full)
+    with pytest.raises(ValueError, match="The memory does not hold"):
+        train(SMALL, tiny_data, RECIPE, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stop_in_the_last_step_loses_nothing_of_callbacks(tmp_path, tiny_data):
     ended = []
 
