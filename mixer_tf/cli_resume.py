@@ -15,7 +15,8 @@ def begun(out, names):
 def kept(run):
     """What a run began with, as flags; its model only where it has a name."""
     config = run.config()
-    flags = {name: getattr(config, name) for name in ("data", "seed", "precision", "pretrained")}
+    names = ("data", "seed", "precision", "pretrained", "save_every")
+    flags = {name: getattr(config, name) for name in names}
     if isinstance(config.model, str):
         flags["model"] = config.model
     if config.asked_size:
@@ -38,6 +39,7 @@ def check(run, given, flags, recipe):
     config = run.config()
     has = kept(run) | config.recipe.to_dict()
     del has["data"]  # it may have moved; `resume` compares the pictures
+    del has["save_every"]  # the result is the same
     has["image_size"] = config.input_shape[0]
     if flags["precision"] == config.trained_in:
         has["precision"] = config.trained_in  # as what "auto" chose may be said

@@ -35,6 +35,7 @@ class RunConfig:
     parts: int = 0  # that fused blocks compute a batch in, see `split_batch`; 0 likewise
     validation: str = ""  # as `pictures`, of those that choose the best epoch
     loaded_size: tuple[int, int] | None = None  # of the pictures, before the model's own size
+    save_every: int = 0  # steps after which the state is saved, beside that of each epoch
 
     @property
     def num_classes(self):
@@ -77,7 +78,7 @@ class RunConfig:
         if not all(isinstance(word, str) for word in words):
             raise TypeError("a value is of a wrong kind")
         sizes = (*self.input_shape, *(self.asked_size or ()), *(self.loaded_size or ()))
-        numbers = (self.seed, self.parts, *sizes)
+        numbers = (self.seed, self.parts, self.save_every, *sizes)
         if any(type(number) is not int for number in numbers):
             raise TypeError("a number is no whole number")
         if self.split is not None:

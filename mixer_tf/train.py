@@ -83,9 +83,10 @@ def train(
         loaded_size=data.image_shape[:2],
         split=data.split,
         asked_size=asked_size,
+        save_every=save_every,
     )
     # before a folder is made: what does not fit, shows here
-    trainer = Trainer(config, data, quiet, bool(pretrained), save_every)
+    trainer = Trainer(config, data, quiet, bool(pretrained))
     products = trainer.runtime.products if trainer.parts else ""
     chosen = {"trained_in": trainer.runtime.precision, "products": products, "parts": trainer.parts}
     config = trainer.config = dataclasses.replace(config, **chosen)
@@ -101,7 +102,8 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
     Args:
         out: folder of the run.
         data: the `Data` it began with.
-        callbacks, save_every, own_process, quiet: as for `train`.
+        save_every: another number than the run began with; 0: the same.
+        callbacks, own_process, quiet: as for `train`.
 
     Returns:
         The dict that `result.json` holds; at once where the run had ended.
@@ -120,7 +122,9 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
             config.model, config.input_shape, config.recipe, config.trained_in or config.precision
         )
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
-    return Trainer(config, data, quiet, again, save_every).fit(run, callbacks)
+    if save_every:
+        config = dataclasses.replace(config, save_every=save_every)
+    return Trainer(config, data, quiet, again).fit(run, callbacks)
 
 
 def check(model, data, recipe, image_size=None, pretrained=""):

@@ -28,16 +28,14 @@ class Trainer:
         data: the `Data`.
         quiet: no progress bar and no line on standard error.
         load_pretrained: fill the model from `config.pretrained` first.
-        save_every: steps after which the state is saved, beside that of each epoch.
 
     Raises:
         ValueError: recipe, model, data or machine do not fit each other.
     """
 
-    def __init__(self, config, data, quiet, load_pretrained, save_every):
+    def __init__(self, config, data, quiet, load_pretrained):
         self.config = config
         self.data = data.no_larger(config.input_shape[:2])
-        self.save_every = save_every
         self.quiet = quiet
         self.recipe = config.recipe
         stack.check(self.recipe)
@@ -84,7 +82,7 @@ class Trainer:
             "seed": config.seed,
             "precision": self.runtime.precision,
             "pretrained": config.pretrained,
-            "save_every": self.save_every,
+            "save_every": config.save_every,
             **config.recipe.to_dict(),
             **versions(),
         }
@@ -197,7 +195,7 @@ class Trainer:
             progress["history"],
             lambda: progress["seconds"] + time.perf_counter() - started,
             progress["step"],
-            self.save_every,
+            self.config.save_every,
             progress.get("epoch"),
         )
 

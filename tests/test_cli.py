@@ -350,7 +350,8 @@ def test_a_resumed_run_sees_pictures_of_its_own_size(monkeypatch, tmp_path, pict
     root = picture_folder(size=(40, 40))
     Image.open(root / "cat" / "0.png").resize((24, 20)).save(root / "cat" / "0.png")
     config = RunConfig(
-        "mixer_nano", (24, 24, 3), ("cat", "dog"), str(root), Recipe(), 0, "float32", ""
+        *("mixer_nano", (24, 24, 3), ("cat", "dog"), str(root), Recipe(), 0, "float32", ""),
+        save_every=5,
     )
     Run.create(tmp_path / "run", config)
     seen = {}
@@ -364,6 +365,9 @@ def test_a_resumed_run_sees_pictures_of_its_own_size(monkeypatch, tmp_path, pict
         main(["train", "--resume", "--save-every", "7", "--out", str(tmp_path / "run")])
     assert seen["shape"] == (24, 24, 3)
     assert (seen["save_every"], seen["own_process"], callable(seen["callbacks"])) == (7, True, True)
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", "--out", str(tmp_path / "run")])
+    assert seen["save_every"] == 5  # as it began
 
 
 def test_several_models_stand_once(capfd):

@@ -277,7 +277,7 @@ def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it)
             MixerConfig(1, 16, 8, 16, (4, 4)), tiny_data.image_shape, tiny_data.class_names,
             tiny_data.name, recipe, 0, "float32", "",
         )  # fmt: skip
-        Trainer(config, tiny_data, True, False, 0)
+        Trainer(config, tiny_data, True, False)
         assert len(asked) == (recipe != Recipe())
     assert asked[0][1:] == tuple(value for value in change.values() if value is not True)
 
@@ -347,6 +347,16 @@ def test_a_run_goes_on_in_the_parts_it_began_with(straight, tmp_path, monkeypatc
     with pytest.raises(Interrupted):
         resume(tmp_path, data, quiet=True, callbacks=stop_after(2))
     assert taken == [4, 4]
+
+
+def test_a_resumed_run_saves_as_often_as_it_began(straight, tmp_path, monkeypatch):
+    out, data, _ = straight
+    Run.create(tmp_path, dataclasses.replace(Run.open(out).config(), save_every=7))
+    told = lambda config, *_: types.SimpleNamespace(fit=lambda *_: config.save_every)  # noqa: E731
+    monkeypatch.setattr("mixer_tf.train.Trainer", told)
+    assert resume(tmp_path, data) == 7
+    assert resume(tmp_path, data, save_every=3) == 3
+    assert resume(tmp_path, data) == 7
 
 
 def test_larger_pictures_are_shrunk_as_those_from_files_are(tmp_path, picture_folder):
@@ -651,7 +661,8 @@ def test_the_best_epoch_stays_the_best_after_a_stop(straight, digits, tmp_path):
 def test_batches_and_loss_are_the_recipes(tiny_data):
     recipe = Recipe(label_smoothing=0.3, augmentation=Augmentation(shift=0.2))
     about = (tiny_data.image_shape, tiny_data.class_names, "digits", recipe, 0, "float32", "")
-    trainer = Trainer(RunConfig(MixerConfig(1, 16, 8, 16, (4, 4)), *about), tiny_data, True, "", 0)
+    config = RunConfig(MixerConfig(1, 16, 8, 16, (4, 4)), *about)
+    trainer = Trainer(config, tiny_data, True, False)
     assert trainer.model.loss.label_smoothing == 0.3
     batches = trainer._batches(0)
     plain = tiny_data.train.images[batches.indices(0)]
@@ -663,9 +674,8 @@ def test_what_hosts_must_have_in_common(tiny_data):
         recipe = Recipe()
         about = (data.image_shape, data.class_names, "digits", recipe, 0, "float32", "")
         trainer = types.SimpleNamespace(
-            config=RunConfig(SMALL, *about),
+            config=RunConfig(SMALL, *about, save_every=save_every),
             data=data,
-            save_every=save_every,
             runtime=types.SimpleNamespace(precision="float32"),
         )
         return Trainer._terms(trainer)
