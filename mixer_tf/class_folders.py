@@ -1,6 +1,7 @@
 """A folder or a zip of class folders -> pictures, labels and the names of the classes."""
 
 import collections
+import zlib
 
 import numpy as np
 
@@ -24,8 +25,8 @@ def read(path, image_size, report):
         report: a `Report`, which names what was left out.
 
     Returns:
-        `{"train", perhaps "validation" and "test": (images, labels)}` with uint8
-        `[N, H, W, channels]` and int64 `[N]`, and the names of the classes.
+        `{"train", perhaps "validation" and "test": (images, labels, names)}` with uint8
+        `[N, H, W, channels]`, int64 `[N]` and checksums `[N]`, and the names of the classes.
 
     Raises:
         ValueError: as for `load_data`.
@@ -43,8 +44,9 @@ def read(path, image_size, report):
     places = {parts: _place(parts) if parted else _class_alone(parts) for parts in files}
     if parted:
         _remark_on_folders(files, places, report)
+    _remark_on_strays(files, places, report)
     files = {parts: file for parts, file in files.items() if places[parts]}
-    images, classes = {}, {}
+    images, classes, names = {}, {}, {}
     with pictures.open_all(path) as archive:
         sizes = pictures.sizes(files, archive, report)
         size = _common_size(path, list(sizes.values()), image_size)
@@ -54,6 +56,8 @@ def read(path, image_size, report):
             if decoded:
                 images[split] = arrays
                 classes[split] = [places[parts][1] for parts in decoded]
+                sums = [zlib.crc32("/".join(parts).encode("utf-8", "replace")) for parts in decoded]
+                names[split] = np.array(sums, "uint32")
     unread = {places[parts][0] for parts in files} - {"train", *images}
     if unread:  # else pictures of train/ would take their place
         raise ValueError(
@@ -65,13 +69,13 @@ def read(path, image_size, report):
     if parted and "test" not in images:
         report.remarks.append("there is no test/<class>/: a tenth of train/ is the test set")
     number = {name: i for i, name in enumerate(class_names)}
-    for split, names in classes.items():
-        if strangers := sorted(set(names) - set(number)):
+    for split, found in classes.items():
+        if strangers := sorted(set(found) - set(number)):
             raise ValueError(
                 f"{path}: {split}/ has classes that train/ lacks: {', '.join(strangers)}."
             )
-        classes[split] = np.array([number[name] for name in names], "int64")
-    return {split: (images[split], classes[split]) for split in images}, class_names
+        classes[split] = np.array([number[name] for name in found], "int64")
+    return {split: (images[split], classes[split], names[split]) for split in images}, class_names
 
 
 def _class_alone(parts):
@@ -91,6 +95,15 @@ def _remark_on_folders(files, places, report):
     used = {parts[0] for parts in files if places[parts]}
     for name in sorted({parts[0] for parts in files if len(parts) > 1} - used):
         report.remarks.append(f"{printable(name)}/ beside train/ holds no pictures that are used")
+
+
+def _remark_on_strays(files, places, report):
+    """Count the pictures that lie beside class folders, and belong to none."""
+    used = {parts[0] for parts in files if places[parts]}
+    strays = [p for p in files if not places[p] and (len(p) == 1 or p[0] in used)]
+    if strays:
+        example = printable("/".join(strays[0]))
+        report.remarks.append(f"{len(strays)} pictures lie in no class folder, such as {example}")
 
 
 def _common_size(path, sizes, image_size):

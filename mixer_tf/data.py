@@ -7,6 +7,7 @@ except where a data set has to come from `keras.datasets`.
 import contextlib
 import dataclasses
 import io
+import operator
 import os
 import pathlib
 import zlib
@@ -41,13 +42,15 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    names: np.ndarray | None = None  # checksums of the pictures' names `[N]`, where they have any
 
     def __len__(self):
         return len(self.labels)
 
     def take(self, indices):
         """The pictures at `indices`, as a new `Split`."""
-        return Split(self.images[indices], self.labels[indices])
+        names = None if self.names is None else self.names[indices]
+        return Split(self.images[indices], self.labels[indices], names)
 
     def no_larger(self, image_size):
         """The same pictures, shrunk to `(height, width)` where they are larger in either.
@@ -65,14 +68,21 @@ class Split:
         )
         if channels != 3:
             small = np.moveaxis(small.reshape(len(self), channels, *image_size), 1, 3)
-        return Split(np.ascontiguousarray(small), self.labels)
+        return dataclasses.replace(self, images=np.ascontiguousarray(small))
 
     def fingerprint(self):
-        """Number and checksum of the labels: equal for the same pictures in the same order.
+        """Number, checksum of the labels, and of the names: equal for the same pictures in order.
 
         The pixels are left out: another release of a JPEG decoder may round them otherwise.
         """
-        return f"{len(self)}, {zlib.crc32(np.ascontiguousarray(self.labels)):08x}"
+        known = [self.labels] if self.names is None else [self.labels, self.names]
+        sums = [f"{zlib.crc32(np.ascontiguousarray(part)):08x}" for part in known]
+        return ", ".join([str(len(self)), *sums])
+
+    def agrees(self, fingerprint):
+        """Whether a fingerprint may be that of these pictures; one of both may lack the names."""
+        own = self.fingerprint()
+        return own.startswith(fingerprint) or fingerprint.startswith(own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +181,8 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     """
     if not 0 < validation_fraction < 1:
         raise ValueError(f"validation_fraction is {validation_fraction}; give a share in (0, 1).")
+    if image_size is not None:
+        image_size = _checked_size(image_size)
     report = Report(strict)
     source = str(source)
     name, splits, class_names = _load(source, image_size, report)
@@ -191,6 +203,14 @@ def load_data(source, image_size=None, validation_fraction=0.1, seed=0, strict=F
     if validation_from_train:
         about["split"] = (float(validation_fraction), int(seed))
     return Data(name, class_names=tuple(class_names), **about, **splits)
+
+
+def _checked_size(image_size):
+    with contextlib.suppress(TypeError, ValueError):
+        height, width = map(operator.index, image_size)
+        if min(height, width) > 0:
+            return height, width
+    raise ValueError(f"image_size is {image_size!r}; give (height, width) in pixels.")
 
 
 def _load(source, image_size, report):

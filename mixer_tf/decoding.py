@@ -38,7 +38,8 @@ def read(stream, take):
     """
     try:
         _check_file(stream)
-        with Image.open(stream, formats=_FORMATS) as picture:
+        # By path Pillow maps some TIFFs into memory, and turns those that lie on a side wrongly.
+        with _opened(stream) as file, Image.open(file, formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > _MOST_PIXELS:
                 raise Unusable(f"{width}x{height} pixels are more than {_MOST_PIXELS:,}")
@@ -59,6 +60,11 @@ def read(stream, take):
         raise Unusable("it is truncated or damaged") from error
 
 
+def _opened(stream):
+    is_path = isinstance(stream, (str, os.PathLike))
+    return open(stream, "rb") if is_path else contextlib.nullcontext(stream)
+
+
 def _check_file(stream):
     if isinstance(stream, (str, os.PathLike)):
         if not os.path.isfile(stream):  # a named pipe would be waited for
@@ -75,7 +81,9 @@ def _check_file(stream):
 def size(picture):
     """`(height, width)` as it is shown, from its head alone."""
     width, height = picture.size
-    return (width, height) if _orientation(picture) >= 5 else (height, width)
+    # Pillow turns the size of a TIFF itself.
+    lies = picture.format != "TIFF" and 5 <= _orientation(picture) <= 8
+    return (width, height) if lies else (height, width)
 
 
 def _orientation(picture):
@@ -115,6 +123,6 @@ def kinds(picture):
         found.append("with transparency, which is dropped")
     if getattr(picture, "is_animated", False):
         found.append("of several frames, the first of which is taken")
-    if _orientation(picture) > 1:
+    if 1 < _orientation(picture) <= 8:
         found.append("turned upright as EXIF says")
     return found

@@ -37,11 +37,11 @@ def check_same(config, data, folder):
         (config.pictures, data.train, "trained"),
         (config.validation, data.validation, "validated"),
     ):
-        if was not in ("", split.fingerprint()):
+        if not split.agrees(was):
             raise ValueError(
                 f"{folder} was {how} on other pictures of {config.data} than are there now (number "
-                f"and checksum of labels were {was}, are {split.fingerprint()}); bring those back, "
-                "or begin a new run."
+                f"and checksums of labels and names were {was}, are {split.fingerprint()}); bring "
+                "those back, or begin a new run."
             )
     if config.split and data.split and config.split != data.split:
         raise ValueError(
@@ -74,12 +74,12 @@ def load_run_data(config, source=None):
     size = config.input_shape[:2] if source else config.read_size
     data = load_data(source or config.data, size, **config.how_split)
     check_classes(config, data)
-    known = config.pictures in ("", data.train.fingerprint())
+    known = data.train.agrees(config.pictures)
     if not (source or known) and data.test_from_train:
         raise ValueError(
-            f"{config.data} holds other pictures than the run was trained on (number and checksum "
-            f"of labels were {config.pictures}, are {data.train.fingerprint()}), and no test set "
-            "of its own: pictures that were trained on may be held out to test on now. Bring those "
-            "back, or name a test set."
+            f"{config.data} holds other pictures than the run was trained on (number, checksums "
+            f"of labels and names were {config.pictures}, are {data.train.fingerprint()}), and no "
+            "test set of its own: pictures that were trained on may be held out to test on now. "
+            "Bring those back, or name a test set."
         )
     return data

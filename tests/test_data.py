@@ -307,6 +307,39 @@ def test_a_zip_has_the_order_of_the_folder_it_was_made_from(picture_folder, tmp_
     assert one.train.fingerprint() == other.train.fingerprint()
 
 
+def test_another_picture_of_the_same_class_is_another_set(picture_folder):
+    root = picture_folder()
+    before = load_data(root).train
+    (root / "cat" / "9.png").rename(root / "cat" / "00.png")  # as many of each class
+    after = load_data(root).train
+    np.testing.assert_array_equal(before.labels, after.labels)
+    assert before.agrees(before.fingerprint())
+    assert not after.agrees(before.fingerprint())
+    nameless = dataclasses.replace(before, names=None)  # of an earlier version, or made in Python
+    assert before.agrees(nameless.fingerprint())
+    assert nameless.agrees(before.fingerprint())
+    assert before.agrees("")
+    assert not before.take(slice(1, None)).agrees(nameless.fingerprint())
+    assert before.no_larger((4, 4)).fingerprint() == before.fingerprint()
+
+
+def test_pictures_beside_class_folders_are_counted(picture_folder):
+    root = picture_folder(below="train")
+    assert not any("no class folder" in remark for remark in load_data(root).report.remarks)
+    for name in ("one.png", "two.png"):
+        (root / "train" / name).write_bytes((root / "train" / "cat" / "0.png").read_bytes())
+    remarks = load_data(root).report.remarks
+    assert "2 pictures lie in no class folder, such as train/one.png" in remarks
+    remarks = load_data(root / "train").report.remarks  # class folders alone
+    assert "2 pictures lie in no class folder, such as one.png" in remarks
+
+
+@pytest.mark.parametrize("size", [8, (0, 8), (8, 8, 3), (8.5, 8), "88"])
+def test_a_size_is_two_whole_numbers(size):
+    with pytest.raises(ValueError, match=r"image_size is .*; give \(height, width\)"):
+        load_data("digits", size)
+
+
 def test_digits_are_shrunk_as_predict_shrinks_them(digits):
     small = load_data("digits", (8, 8))
     assert small.image_shape == (8, 8, 1)

@@ -124,10 +124,19 @@ def test_exif_turns_as_cameras_mean_it(tmp_path, orientation):
     }[orientation]  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "turned.png", exif=exif)
-    assert decoding.read(tmp_path / "turned.png", decoding.size) == (5, 7)
-    ((_, image),) = read_pictures(tmp_path / "turned.png", (5, 7, 1))
-    np.testing.assert_array_equal(image[..., 0], upright)
+    for name in ("turned.png", "turned.tif"):
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / name, exif=exif)
+        assert decoding.read(tmp_path / name, decoding.size) == (5, 7)
+        ((_, image),) = read_pictures(tmp_path / name, (5, 7, 1))
+        np.testing.assert_array_equal(image[..., 0], upright)
+
+
+def test_an_orientation_that_exif_does_not_know_is_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    Image.new("RGB", (7, 5)).save(tmp_path / "odd.png", exif=exif)
+    assert decoding.read(tmp_path / "odd.png", decoding.size) == (5, 7)
+    assert decoding.read(tmp_path / "odd.png", decoding.kinds) == []
 
 
 def test_a_good_picture_with_damaged_exif_is_used(tmp_path):
