@@ -9,6 +9,8 @@
 set -euo pipefail
 export DATA=${DATA:?is not set; give the pictures to train on, DATA=/shared/pictures}
 export RUN=${RUN:-runs/b16} PORT=${PORT:-2222} MIXER_TF_WAIT=${MIXER_TF_WAIT:-300}
+# srun does not take this from the job any more (Slurm 22.05).
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-32}
 export HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd,)
 
 # What each host runs. Slurm numbers the tasks as it lists the hosts; that number is the worker's.
