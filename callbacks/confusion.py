@@ -12,7 +12,7 @@ class Confusion(keras.callbacks.Callback):
 
     Args:
         log_dir: folder that TensorBoard reads.
-        images: `[N, H, W, channels]` in [0, 255], of the size the model takes.
+        images: `[N, H, W, channels]`, as the model takes them: in [0, 255], [0, 1] or about 0.
         labels: `[N]`, numbers of the classes.
         class_names: one for each class.
 
@@ -54,7 +54,7 @@ class Confusion(keras.callbacks.Callback):
         )
         wrong = figures.surest_mistakes(self.labels, chances)
         drawn = figures.mistakes(
-            self.images[wrong],
+            layers.drawable(self.images)[wrong],
             [names[i] for i in self.labels[wrong]],
             [names[i] for i in said[wrong]],
             chances[wrong].max(-1),

@@ -22,7 +22,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
 
     Args:
         log_dir: folder that TensorBoard reads.
-        images: `[N, H, W, channels]` in [0, 255], of the size the model takes.
+        images: `[N, H, W, channels]`, as the model takes them: in [0, 255], [0, 1] or about 0.
         labels: `[N]`, numbers of the classes.
         class_names: one for each class.
         layer: name of the layer whose output `[N, C]` places the pictures.
@@ -94,7 +94,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         vectors, logits = layers.answers(self._both, self.images)
         predictions = logits.argmax(-1)
         right = predictions == self.labels
-        tiles = np.clip(np.round(self.images), 0, 255).astype("uint8")
+        tiles = layers.drawable(self.images)
         if tiles.shape[-1] != 3:
             tiles = np.repeat(tiles.mean(-1, keepdims=True), 3, axis=-1).astype("uint8")
         names = self.class_names

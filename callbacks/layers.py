@@ -49,7 +49,8 @@ def _search(model, name):
         if layer.name == name:
             return layer
     for layer in model.layers:
-        found = _search(layer, name) if hasattr(layer, "layers") else None
+        # A list, as a model has: a layer may call something else so, such as its depth.
+        found = _search(layer, name) if isinstance(getattr(layer, "layers", None), list) else None
         if found is not None:
             return found
     return None
@@ -118,13 +119,14 @@ def reader(model, outputs=None):
     return made
 
 
-def answers(reading, images, batch_size=50):
+def answers(reading, images, batch_size=64):
     """What a model answers to pictures.
 
     Args:
         reading: what `reader` gave.
         images: `[N, H, W, channels]`.
-        batch_size: pictures at once; small ones stay in the processor's cache.
+        batch_size: pictures at once; few stay in the processor's cache, and a power of two is
+            whole parts for all of the devices that JAX may share them among.
 
     Returns:
         `[N, ...]` float32, or a list of them for several outputs.
@@ -142,6 +144,18 @@ def answers(reading, images, batch_size=50):
     if isinstance(found, (list, tuple)):
         return [np.asarray(part)[:count].astype("float32") for part in found]
     return np.asarray(found)[:count].astype("float32")
+
+
+def drawable(images):
+    """Pictures as uint8, in whatever range a model takes them: to 255, to 1, or about 0."""
+    images = np.nan_to_num(np.asarray(images))
+    if images.dtype.kind == "f":
+        low, high = float(images.min()), float(images.max())
+        if low < 0:  # the darkest black, the lightest white
+            images = (images - low) * (255 / (high - low or 1))
+        elif high <= 1:
+            images = images * 255
+    return np.clip(np.round(images), 0, 255).astype("uint8")
 
 
 def check_pictures(model, images, labels, class_names):
@@ -188,6 +202,11 @@ def check_pictures(model, images, labels, class_names):
             f"The model answers with the shape {answered}; it must be [N, {len(class_names)}], a "
             "number for each class."
         )
+    if answered[-1] == 1:
+        raise ValueError(
+            f"The model {model.name!r} answers with a single number; the callback needs one for "
+            "each class, such as two under softmax."
+        )
     if answered[-1] not in (None, len(class_names)):
         raise ValueError(
             f"There are {len(class_names)} class names, but the model answers with "
@@ -196,9 +215,13 @@ def check_pictures(model, images, labels, class_names):
 
 
 def probabilities(answer):
-    """Logits, or probabilities, `[N, classes]` as probabilities that sum to 1."""
+    """Logits, or probabilities, `[N, classes]` as probabilities that sum to 1.
+
+    Those of a sigmoid do not: they are divided by their sum.
+    """
     answer = np.nan_to_num(np.asarray(answer, "float64"))
-    if (answer >= 0).all() and np.allclose(answer.sum(-1), 1, atol=1e-2):
-        return answer
+    sums = answer.sum(-1, keepdims=True)
+    if (answer >= 0).all() and (answer <= 1).all() and (sums > 0).all():
+        return answer / sums
     shifted = np.exp(answer - answer.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)

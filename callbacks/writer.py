@@ -7,6 +7,7 @@ Keras on JAX alike. Source of the format: TensorBoard's `summary.proto` and the
 image and scalar plugins' metadata.
 """
 
+import errno
 import gc
 import io
 import itertools
@@ -126,11 +127,12 @@ def _append_records(path, records):
     writer = RecordWriter(framed)
     for record in records:
         writer.write(record)
-    with open(path, "ab") as file:
+    content = framed.getvalue()
+    with open(path, "ab", buffering=0) as file:  # else closing would try to write the rest again
         end = file.tell()
         try:
-            file.write(framed.getvalue())
-            file.flush()
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         except OSError:  # a full disk: half a record would make all that follow unreadable
             file.truncate(end)
             raise

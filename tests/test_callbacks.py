@@ -1,5 +1,7 @@
 import csv
 import os
+import resource
+import signal
 import sys
 import time
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 import callbacks
 import mixer_tf
-from callbacks import writer
+from callbacks import layers, writer
 from callbacks.embedding_projector import clean
 from mixer_tf import figures, stack
 
@@ -121,32 +123,21 @@ def test_written_numbers_and_pictures_come_back(tmp_path):
     assert events(tmp_path) == {"a": {0: 1}}
 
 
-def test_a_failed_write_leaves_no_half_record(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_half_record(tmp_path):
     writer.write_scalars(tmp_path, {"a": 1}, 0)
     before = next(tmp_path.glob("*tfevents*")).stat().st_size
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, data):
-            self.file.write(data[:10])
-            self.file.flush()
-            raise OSError("no space left")
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", lambda *a, real=open: Full(real(*a)))
-        with pytest.raises(OSError, match="no space"):
-            writer.write_scalars(tmp_path, {"a": 2}, 1)
+    # A real limit, within the next record: the system takes a part of it, and no more after that.
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 10, limit[1]))
+    try:
+        for step in (1, 2):
+            with pytest.raises(OSError, match="No space left"):
+                writer.write_scalars(tmp_path, {"a": 2}, step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert next(tmp_path.glob("*tfevents*")).stat().st_size == before
     writer.write_scalars(tmp_path, {"a": 3}, 2)
     assert events(tmp_path) == {"a": {0: 1, 2: 3}}
@@ -535,6 +526,43 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     model = tiny_mixer()
     for shown in everything(tmp_path / "file" / "run"):
         refused(model, shown, "log_dir is .*cannot be written")
+
+
+def test_pictures_are_drawn_in_whatever_range_the_model_takes_them():
+    whole = np.array([[0, 51, 255]], "uint8")
+    np.testing.assert_array_equal(layers.drawable(whole), whole)
+    np.testing.assert_array_equal(layers.drawable(whole.astype("float32")), whole)
+    np.testing.assert_array_equal(layers.drawable(whole / 255), whole)
+    np.testing.assert_array_equal(layers.drawable(whole / 127.5 - 1), whole)
+    np.testing.assert_array_equal(layers.drawable(whole // 255), whole // 255)  # nearly black
+    np.testing.assert_array_equal(layers.drawable(np.array([-1.0, -1.0])), [0, 0])
+
+
+def test_answers_as_probabilities():
+    softmax = np.array([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(layers.probabilities(softmax), softmax)
+    sigmoid = np.array([[0.9, 0.3, 0.3], [0.2, 0.2, 0.4]])
+    expected = [[0.6, 0.2, 0.2], [0.25, 0.25, 0.5]]
+    np.testing.assert_allclose(layers.probabilities(sigmoid), expected)
+    logits = np.log(softmax[:1]) + 5
+    np.testing.assert_allclose(layers.probabilities(logits), softmax[:1])
+
+
+def test_a_single_answer_and_a_depth_called_layers(tmp_path):
+    class Deep(keras.layers.Layer):
+        layers = 2
+
+        def call(self, x):
+            return x
+
+    images = keras.Input((8, 12, 3))
+    stem = keras.layers.Conv2D(4, 4, name="inner")(Deep()(images))
+    pooled = keras.layers.GlobalAveragePooling2D()(stem)
+    model = keras.Model(images, keras.layers.Dense(1, "sigmoid")(pooled))
+    assert not layers.has_layer(model, "stem")
+    model.compile("sgd", "mse")
+    one = callbacks.Confusion(tmp_path, IMAGES, LABELS * 0, NAMES[:1])
+    refused(model, one, "answers with a single number")
 
 
 def test_pictures_labels_and_names_must_fit(tmp_path):
