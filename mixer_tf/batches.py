@@ -121,10 +121,11 @@ class TrainingBatches(_Batches):
     def indices(self, step):
         """Which pictures the batch of a step holds on all workers together, `[batch_size]`."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._order[0]:
+        known, order = self._order  # read once and written at once: several threads may ask
+        if epoch != known:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
-            self._order = epoch, order  # one assignment: several threads may ask
-        return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+            self._order = epoch, order
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def _make(self, index):
         step = self.first_step + index

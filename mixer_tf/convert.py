@@ -8,7 +8,7 @@ from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
 from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.timm_weights import TimmFile
-from mixer_tf.variants import RELATIVES, VARIANTS
+from mixer_tf.variants import RELATIVES, VARIANTS, find_mixer
 
 _MOST_CLASSES = 100_000  # ImageNet-21k has 21,843; a model is built before the weights are read
 
@@ -19,7 +19,7 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     Args:
         source: a Google `.npz`, a timm `.safetensors`, a Keras `.weights.h5`, or
             the folder of a run.
-        target: an `.npz` or `.weights.h5` to write; an existing one is replaced.
+        target: an `.npz` or `.weights.h5` to write, where nothing is yet.
         model: name of the Mixer or relative in `MODELS`; a run knows its own.
         num_classes: width of the head in a `.weights.h5`; the model's published
             one if left out. The other files tell it themselves.
@@ -38,6 +38,8 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
         raise ValueError(
             f"{target} is no file to write; give a name ending in .npz or .weights.h5."
         )
+    if target.exists():
+        raise ValueError(f"{target} exists; give another name.")
     told = {"--model": model, "--classes": num_classes, "--image-size": image_size}
     if not source.is_dir():
         told = {} if source.name.endswith(".weights.h5") else {"--classes": num_classes}
@@ -51,6 +53,7 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     if source.is_dir():
         run = Run.open(source)
         _check_kinds(run.config().model_name, source, target)
+        _check_functions(run, target)
         built = run.model()
     else:
         if model is None:
@@ -65,6 +68,18 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     else:
         h5.save_weights(built, target)
     return built
+
+
+def _check_functions(run, target):
+    """Refuse a file of Google's for what it cannot say, and everybody would read as its own."""
+    mixer = find_mixer(run.config().model)
+    google = VARIANTS["mixer_b16"]
+    for name in ("activation", "epsilon") if mixer and target.suffix == ".npz" else ():
+        if getattr(mixer, name) != getattr(google, name):
+            raise ValueError(
+                f"{run.folder} has {name} {getattr(mixer, name)}; Google's .npz has no place for "
+                f"that and means {getattr(google, name)}. Give a .weights.h5."
+            )
 
 
 def _check_kinds(model, source, target):

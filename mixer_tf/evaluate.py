@@ -26,7 +26,9 @@ def evaluate(run, data=None):
     if data is None:
         data = load_run_data(config)
     check_classes(config, data)
-    return score(predict_logits(run.model(), data.test, config.num_classes), data.test.labels)
+    batch_size = config.recipe.evaluation_size
+    logits = predict_logits(run.model(), data.test, config.num_classes, batch_size)
+    return score(logits, data.test.labels)
 
 
 def predict_logits(model, split, num_classes, batch_size=256):

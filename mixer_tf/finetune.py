@@ -63,11 +63,14 @@ def adapted(model, input_shape, source):
     if config is None:
         raise ValueError(f"{model} is no Mixer; weights to begin with exist for Mixers only.")
     grid = rows, columns = config.token_grid(input_shape)
-    if not pathlib.Path(source).is_dir():
+    if pathlib.Path(source).is_dir():
+        _check_functions(config, Run.open(source))
+    else:
         _check_known(model, config, str(source))
     with open_source(source) as weights:
         old = _grid(weights, grid)
-        units = weights.shapes[_TOKENS][1] if _TOKENS in weights.shapes else config.tokens_mlp_dim
+        shape = weights.shapes.get(_TOKENS, ())
+        units = shape[1] if len(shape) == 2 and all(shape) else config.tokens_mlp_dim
         if old == grid and units % config.tokens_mlp_dim:  # of another Mixer, which `fill` says
             return model
     whole = not (rows % old[0] or columns % old[1])
@@ -75,6 +78,18 @@ def adapted(model, input_shape, source):
     if units == config.tokens_mlp_dim:
         return model
     return dataclasses.replace(config, tokens_mlp_dim=units)
+
+
+def _check_functions(config, run):
+    """Refuse the weights of a run that was trained with other functions between them."""
+    theirs = find_mixer(run.config().model)
+    for name in ("activation", "epsilon") if theirs else ():
+        has, wanted = getattr(theirs, name), getattr(config, name)
+        if has != wanted:
+            raise ValueError(
+                f"{run.folder} was trained with {name} {has}, the model has {wanted}; give a "
+                "MixerConfig with that of the run."
+            )
 
 
 def _check_known(model, config, source):
@@ -126,7 +141,7 @@ def _grid(weights, wanted):
     if isinstance(weights, ModelWeights):
         return weights.grid
     shape = weights.shapes.get(_TOKENS, ())
-    if len(shape) != 2 or shape[0] == wanted[0] * wanted[1]:
+    if len(shape) != 2 or not all(shape) or shape[0] == wanted[0] * wanted[1]:
         return wanted  # where it is missing or odd, `fill` says so
     side = math.isqrt(shape[0])
     if side * side != shape[0]:

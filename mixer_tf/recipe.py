@@ -30,6 +30,10 @@ class Augmentation:
         for name, upper in bounds.items():
             if not 0 <= getattr(self, name) <= upper:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
+        for name in ("mixup", "cutmix"):
+            # Keras's draws from a Beta distribution so steep are halves, not nearly 0 or 1.
+            if 0 < getattr(self, name) < 0.05:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 0.05, or 0.")
         if not 0 <= self.rand_augment <= 11:
             raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
@@ -104,6 +108,11 @@ class Recipe:
     def part_size(self):
         """Pictures that pass through the model at once."""
         return self.batch_size // self.accumulate
+
+    @property
+    def evaluation_size(self):
+        """Pictures at once where nothing is kept for a backward pass."""
+        return min(256, 4 * self.part_size)
 
     def in_epochs(self, pictures):
         """The same recipe with `steps` and `warmup_steps` said in epochs.

@@ -23,7 +23,8 @@ def make_result(run, test, runtime, fused, seconds):
     """
     config, history = run.config(), run.history()
     model = run.model()  # as `evaluate` does, so that both give the same numbers
-    scores = score(predict_logits(model, test, config.num_classes), test.labels)
+    logits = predict_logits(model, test, config.num_classes, config.recipe.evaluation_size)
+    scores = score(logits, test.labels)
     result = {
         "model": config.model_name,
         "data": config.data,

@@ -26,10 +26,23 @@ class SaveState(keras.callbacks.Callback):
         first_step: step the run goes on from.
         every: steps from one saving to the next; 0 for epochs alone.
         earlier: what the state said of an epoch that was left in its middle.
+        damaged: the newest state cannot be read, so that the first one written here takes its
+            place instead of that of the good one before it.
     """
 
-    def __init__(self, run, steps_per_epoch, history, seconds, first_step=0, every=0, earlier=None):
+    def __init__(
+        self,
+        run,
+        steps_per_epoch,
+        history,
+        seconds,
+        first_step=0,
+        every=0,
+        earlier=None,
+        damaged=False,
+    ):
         super().__init__()
+        self._damaged = damaged
         self.run = run
         self.steps_per_epoch = steps_per_epoch
         self.history = history
@@ -97,7 +110,9 @@ class SaveState(keras.callbacks.Callback):
         self.run.ensure()
         progress = {"step": self.step, "seconds": self.seconds(), "history": self.history}
         progress |= {"epoch": self._now, "ended": ended}
-        save_state(self.run.state_file, self.model, progress, self.run.previous_state_file)
+        previous = None if self._damaged else self.run.previous_state_file
+        save_state(self.run.state_file, self.model, progress, previous)
+        self._damaged = False
 
 
 class StopAfterEpoch(keras.callbacks.Callback):

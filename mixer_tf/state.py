@@ -73,7 +73,7 @@ def load_newest(run, model):
         model: compiled.
 
     Returns:
-        The `progress` that was saved with it.
+        The `progress` that was saved with it; `"damaged"` in it: the newest cannot be read.
 
     Raises:
         ValueError: no file of the run can be used.
@@ -90,7 +90,7 @@ def load_newest(run, model):
                 f"mixer_tf: {problem} The state before it, of step {progress['step']}, is used.",
                 file=sys.stderr,
             )
-        return progress
+        return {**progress, "damaged": bool(problem)}
     raise ValueError(
         f"{problem} No state before it can be used either; train again, into another --out."
     ) from problem

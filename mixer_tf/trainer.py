@@ -137,7 +137,8 @@ class Trainer:
             "validation_data": EvaluationBatches(
                 self.data.validation,
                 self.config.num_classes,
-                image_size=self.config.input_shape[:2],
+                self.recipe.evaluation_size,
+                self.config.input_shape[:2],
                 replicas=self.runtime.replicas,
                 place=place,
             ),
@@ -197,6 +198,7 @@ class Trainer:
             progress["step"],
             self.config.save_every,
             progress.get("epoch"),
+            progress.get("damaged", False),
         )
 
     def _bar(self, step):

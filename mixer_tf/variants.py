@@ -4,6 +4,7 @@ Kept apart from `mixer.py` so that a table of models can be shown without
 loading Keras.
 """
 
+import contextlib
 import dataclasses
 import numbers
 
@@ -98,8 +99,9 @@ def _check_sizes(config, *names):
     """Make a config's `patch_size` a pair; refuse sizes that are no whole numbers above 0."""
     if isinstance(config.patch_size, numbers.Integral):
         object.__setattr__(config, "patch_size", (config.patch_size, config.patch_size))
-    object.__setattr__(config, "patch_size", tuple(map(_whole, config.patch_size)))
-    if len(config.patch_size) != 2:
+    with contextlib.suppress(TypeError):  # no sequence, which is refused below
+        object.__setattr__(config, "patch_size", tuple(map(_whole, config.patch_size)))
+    if not isinstance(config.patch_size, tuple) or len(config.patch_size) != 2:
         raise ValueError(f"patch_size is {config.patch_size}; give (height, width) in pixels.")
     height, width = config.patch_size
     whole = {name: _whole(getattr(config, name)) for name in names}

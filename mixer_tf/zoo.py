@@ -142,7 +142,7 @@ def unknown(kind, name, known):
 
 def checked_shape(input_shape, num_classes):
     """`(input_shape, num_classes)` in Python's numbers; ValueError where no model can have them."""
-    shape = tuple(input_shape)
+    shape = (input_shape,) if isinstance(input_shape, numbers.Number) else tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(n, numbers.Integral) and n > 0 for n in shape):
         raise ValueError(
             f"input_shape is {shape}; give (height, width, channels), whole numbers above 0."

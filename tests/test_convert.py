@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 
@@ -42,6 +43,14 @@ def test_a_run_knows_its_model(tmp_path):
     convert(run.folder, tmp_path / "out.npz")
     mixer_tf.save_npz(model, tmp_path / "direct.npz")
     assert weights_of(tmp_path / "out.npz") == weights_of(tmp_path / "direct.npz")
+    exact = dataclasses.replace(described, model=dataclasses.replace(config, activation="gelu"))
+    other = Run.create(tmp_path / "other", exact)
+    with pytest.raises(ValueError, match="has activation gelu; Google's .npz has no place for"):
+        convert(other.folder, tmp_path / "never.npz")
+    kept = run.best_file.read_bytes()
+    with pytest.raises(ValueError, match="model.weights.h5 exists; give another name"):
+        convert(tmp_path / "direct.npz", run.best_file, "mixer_nano")
+    assert run.best_file.read_bytes() == kept
     with pytest.raises(ValueError, match="run says itself what --model and --image-size would"):
         convert(run.folder, tmp_path / "no.npz", model="mixer_nano", image_size=16)
     with pytest.raises(ValueError, match="direct.npz says itself what --classes would"):

@@ -295,6 +295,14 @@ def test_sources_that_are_none(tmp_path, google):
     np.savez(tmp_path / "w.npz", **reference_mixer.random_weights(1, 8, 6, 4, 8, (4, 4), 2))
     with pytest.raises(ValueError, match="6 tokens"):
         finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "w.npz")
+    for shape in ((8,), (0, 8), (8, 0)):  # of a file that somebody else has made
+        np.savez(tmp_path / "odd.npz", **{finetune._TOKENS: np.zeros(shape, "float32")})
+        assert finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "odd.npz") == CONFIG
+    other = dataclasses.replace(CONFIG, activation="gelu")
+    about = ("digits", Recipe(), 0, "float32", "")
+    Run.create(tmp_path / "run", RunConfig(other, (8, 8, 3), ("a", "b"), *about))
+    with pytest.raises(ValueError, match="trained with activation gelu, the model has gelu_tanh"):
+        finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "run")
 
 
 def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, without_xla):

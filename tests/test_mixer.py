@@ -139,6 +139,7 @@ def test_a_picture_that_does_not_divide_is_refused_with_sizes_that_do(shape, siz
         ({"hidden_dim": 1.5}, "hidden_dim is 1.5"),
         ({"patch_size": (4, 0)}, "patch_size"),
         ({"patch_size": (4, 4, 4)}, "patch_size"),
+        ({"patch_size": 4.0}, "patch_size"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1"),
         ({"head_dropout": 1}, "head_dropout is 1"),

@@ -27,6 +27,7 @@ from mixer_tf.lock import only_one
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
+from mixer_tf.saving import SaveState
 from mixer_tf.state import load_newest, load_state, save_state
 
 CONFIG = RunConfig(
@@ -163,6 +164,25 @@ def test_a_damaged_newest_state_is_told_and_the_one_before_used(tmp_path, model,
         with pytest.raises(ValueError, match=r"No state before it .* another --out"):
             load_newest(run, model)
         assert_filled(model, -1)
+
+
+def test_a_damaged_state_does_not_take_the_place_of_the_good_one(tmp_path, model):
+    """The one before it is all there is until the next is written."""
+    run = Run(tmp_path)
+    save(run, model, 1)
+    save(run, model, 2)
+    run.state_file.write_bytes(b"PK")
+    found = load_newest(run, model)
+    assert (found["step"], found["damaged"]) == (1, True)
+    saver = SaveState(run, 10, [], lambda: 0.0, 3, damaged=found["damaged"])
+    saver.set_model(model)
+    good = run.previous_state_file.read_bytes()
+    saver.save()
+    assert run.previous_state_file.read_bytes() == good
+    assert load_newest(run, model)["step"] == 3
+    written = run.state_file.read_bytes()
+    saver.save()
+    assert run.previous_state_file.read_bytes() == written  # from then on as ever
 
 
 @pytest.fixture

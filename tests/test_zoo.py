@@ -117,6 +117,7 @@ def test_convolutional_networks_take_any_picture_size():
         (("mixer_b17",), "did you mean .*mixer_b16"),
         (("lstm",), "there are: mixer_s32"),
         (("mixer_nano", (32, 32)), r"input_shape is \(32, 32\)"),
+        (("mixer_nano", 32), r"input_shape is \(32,\)"),
         (("mixer_nano", (32, 32, 3), -1), "num_classes is -1"),
         ((VARIANTS["mixer_nano"],), "needs input_shape"),
     ],

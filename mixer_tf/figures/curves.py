@@ -52,7 +52,7 @@ def comparison(runs, data_name):
             size=10 if len(runs) < 5 else 8,
         )
     curves.set(xlabel="epoch", ylabel="validation accuracy (%)", title="While training")
-    curves.xaxis.get_major_locator().set_params(integer=True)
+    style.whole_numbers(curves)
     curves.grid(alpha=0.3)
     curves.legend(loc="lower right")
 
@@ -88,8 +88,10 @@ def comparison(runs, data_name):
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(10)
     drawn.scale(1, 1.5)
-    device = runs[0]["result"]["device"]
-    figure.text(0.995, 0.005, device, ha="right", va="bottom", size=8, color="0.4")
+    devices = "; ".join(sorted({run["result"]["device"] for run in runs}))
+    figure.text(
+        0.995, 0.005, style.short(devices, 120), ha="right", va="bottom", size=8, color="0.4"
+    )
     return figure
 
 

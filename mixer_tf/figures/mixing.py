@@ -50,10 +50,10 @@ def token_mixing(trained, control, title):
                 ha="center",
                 va="bottom",
             )
-        count = f"{len(shown)} of {len(pairs.cosines)}" if len(shown) < len(pairs.cosines) else ""
-        of = f" ({count} pairs)" if count else ""
+        count = len(pairs.cosines)
+        of = f" of all {count} (drawn: the {len(shown)} lowest)" if len(shown) < count else ""
         mean = f"{pairs.cosines.mean():.2f}".replace("-", "−")
-        axes.set_title(f"{name}{of}: mean cosine {mean}", size=10)
+        axes.set_title(f"{name}: mean cosine {mean}{of}", size=10)
     figure.suptitle(title, size=11, y=1 - 0.1 / high, va="top")
     return figure
 
