@@ -33,6 +33,11 @@ def check_same(config, data, folder):
             size they were read at.
     """
     check_classes(config, data)
+    if config.split and data.split and config.split != data.split:
+        raise ValueError(
+            f"{folder} was trained with other pictures held out for validation: share and seed "
+            f"were {config.split}, are {data.split}. Load the data with those."
+        )
     for was, split, how in (
         (config.pictures, data.train, "trained"),
         (config.validation, data.validation, "validated"),
@@ -43,11 +48,6 @@ def check_same(config, data, folder):
                 f"and checksums of labels and names were {was}, are {split.fingerprint()}); bring "
                 "those back, or begin a new run."
             )
-    if config.split and data.split and config.split != data.split:
-        raise ValueError(
-            f"{folder} was trained with other pictures held out for validation: share and seed "
-            f"were {config.split}, are {data.split}. Load the data with those."
-        )
     if config.loaded_size not in (None, data.image_shape[:2]):
         raise ValueError(
             f"{folder} was trained on pictures read at {config.loaded_size}, these are "

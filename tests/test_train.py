@@ -517,8 +517,8 @@ def test_a_resumed_run_holds_out_the_same_pictures(tmp_path, picture_folder):
     again = load_run_data(Run.open(tmp_path / "a").config())
     for name in ("train", "validation", "test"):
         assert_same([getattr(data, name).images], [getattr(again, name).images])
-    other = load_data(data.source, validation_fraction=0.25, seed=3)  # the same labels in order
-    assert other.train.fingerprint() == data.train.fingerprint()
+    other = load_data(data.source, validation_fraction=0.25, seed=3)
+    np.testing.assert_array_equal(other.train.labels, data.train.labels)  # only the pictures differ
     with pytest.raises(ValueError, match=r"were \(0.25, 1\), are \(0.25, 3\)"):
         resume(tmp_path / "a", other, quiet=True)
     assert resume(tmp_path / "a", again, quiet=True)["epochs"] == 3
