@@ -106,6 +106,17 @@ class Data:
     # they were not.
     split: tuple[float, int] | None = None
 
+    def kept(self):
+        """What a `RunConfig` keeps of the data, to know it again."""
+        return {
+            "class_names": self.class_names,
+            "data": self.source or self.name,
+            "pictures": self.train.fingerprint(),
+            "validation": self.validation.fingerprint(),
+            "loaded_size": self.image_shape[:2],
+            "split": self.split,
+        }
+
     def __post_init__(self):
         # A tuple of words, as `config.json` gives it back; a frozen dataclass sets it so.
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))

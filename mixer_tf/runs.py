@@ -18,6 +18,7 @@ import contextlib
 import csv
 import pathlib
 import sys
+import time
 
 from mixer_tf import files, run_config
 from mixer_tf.lock import only_one
@@ -27,6 +28,13 @@ _PROMISED = ("parameters", "epochs", "test_accuracy", "test_standard_error", "te
 _PROMISED += ("train_seconds", "images_per_second")
 
 _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")  # of every `history.csv`
+
+
+def set_aside(folder):
+    """Give a folder that is there another name, with the time, so that a run can take its place."""
+    folder = pathlib.Path(folder)
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
 
 
 class Run:

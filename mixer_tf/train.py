@@ -71,19 +71,14 @@ def train(
     config = RunConfig(
         model=model,
         input_shape=input_shape,
-        class_names=data.class_names,
-        data=data.source or data.name,
         recipe=recipe.in_epochs(len(data.train)),
         seed=seed,
         precision=precision,
         command=command,
         pretrained=str(pretrained),
-        pictures=data.train.fingerprint(),
-        validation=data.validation.fingerprint(),
-        loaded_size=data.image_shape[:2],
-        split=data.split,
         asked_size=asked_size,
         save_every=save_every,
+        **data.kept(),
     )
     # before a folder is made: what does not fit, shows here
     trainer = Trainer(config, data, quiet, bool(pretrained))

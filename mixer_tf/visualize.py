@@ -136,8 +136,8 @@ _FIGURES = [
         "The pre-logits as a map",
         drawings.embedding,
         "Test pictures by the first two principal components of what the head sees; rings mark "
-        "wrong answers. Classes that lie apart here are told apart with ease. The Projector of "
-        "TensorBoard shows all components.",
+        "wrong answers. Classes that lie apart here are told apart with ease (more than 18 have "
+        "one colour). The Projector of TensorBoard shows all components.",
         "rings spread evenly over the map instead of where classes meet.",
     ),
     (

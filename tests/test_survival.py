@@ -22,7 +22,7 @@ from helpers import ROOT, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_tf import MixerConfig, cli, files, h5
+from mixer_tf import MixerConfig, cli, files, h5, runs
 from mixer_tf.lock import only_one
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
@@ -531,3 +531,13 @@ def test_what_is_synced_can_be_written(tmp_path, monkeypatch):
     files.write_text(tmp_path / "a", "text")
     assert (tmp_path / "a").read_text() == "text"
     assert len(synced) == 1
+
+
+def test_a_run_set_aside_keeps_its_files(tmp_path):
+    runs.set_aside(tmp_path / "run")  # nothing there: nothing to do
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.weights.h5").write_bytes(b"hours")
+    runs.set_aside(tmp_path / "run")
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith("run-until-20")
+    assert (kept / "model.weights.h5").read_bytes() == b"hours"
