@@ -28,7 +28,7 @@ def ours(model, batch, precision):
     chosen = runtime.choose(precision)
     built = _build(model)
     fused = cpu_step.prepare(built, recipe, chosen)
-    return _keras_step(built, model, batch, jit=not fused)
+    return _keras_step(built, batch, jit=not fused)
 
 
 def whole(model, batch):
@@ -38,7 +38,7 @@ def whole(model, batch):
     products = runtime.choose("auto").products
     built = _build(model)
     fused_blocks.fuse_blocks(built, products)
-    return _keras_step(built, model, batch, jit=False)
+    return _keras_step(built, batch, jit=False)
 
 
 def layers(model, batch, precision, jit=True):
@@ -46,7 +46,7 @@ def layers(model, batch, precision, jit=True):
     import keras
 
     keras.mixed_precision.set_dtype_policy(precision)
-    return _keras_step(_build(model), model, batch, jit)
+    return _keras_step(_build(model), batch, jit)
 
 
 def ancestor(model, batch):
@@ -77,7 +77,7 @@ def ancestor(model, batch):
         x = keras.layers.Add()([x, y])
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.LayerNormalization()(x))
     built = keras.Model(images, keras.layers.Dense(10)(x))
-    return _keras_step(built, model, batch, jit="auto", optimizer="adam")
+    return _keras_step(built, batch, jit="auto", optimizer="adam")
 
 
 def predict(model, batch):
@@ -154,7 +154,7 @@ def _pictures(shape, batch):
     return images, np.eye(10, dtype="float32")[draws.integers(0, 10, batch)]
 
 
-def _keras_step(built, model, batch, jit, optimizer="adamw"):
+def _keras_step(built, batch, jit, optimizer="adamw"):
     """One call of the function that `fit` calls, on a batch that is there already."""
     import itertools
 

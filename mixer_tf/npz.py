@@ -18,6 +18,9 @@ from numpy.lib import format as npy
 # Longer headers belong to structured arrays, which no checkpoint here holds.
 _HEADER_BYTES = 1 << 14
 _PIECE = 1 << 18  # bytes read at a time
+# Weights hardly compress. More than this, and a hundred times the file: a model would be built, and
+# memory taken, for numbers that nobody trained.
+_MOST_OF_A_SMALL_FILE = 1 << 27
 _DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 _DAMAGE += (lzma.LZMAError,)
 
@@ -65,6 +68,13 @@ class NpzFile:
     def _index(self):
         """{name: (zip's info, shape, dtype, fortran order, length of header)}."""
         members = {}
+        bytes_here = self.path.stat().st_size
+        declared = sum(info.file_size for info in self._zip.infolist())
+        if declared > max(_MOST_OF_A_SMALL_FILE, 100 * bytes_here):
+            raise ValueError(
+                f"{self.path} has {bytes_here:,} bytes and declares {declared:,}; no weights can "
+                "be compressed as far as that."
+            )
         for info in self._zip.infolist():
             name = info.filename.removesuffix(".npy")
             if name in members:

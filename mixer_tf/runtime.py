@@ -124,7 +124,7 @@ def choose(precision="auto"):
     if hosts is not None and hosts.strategy is not None:
         strategy, count = hosts.strategy, hosts.strategy.num_replicas_in_sync
     elif count > 1:
-        strategy = _strategy(count)
+        strategy = _strategy()
     products = "float32"
     alone = accelerator == "cpu" and strategy is None and backend == "tensorflow"
     if stack.KERAS_3 and alone and reason != "as asked" and machine.multiplies_bfloat16():
@@ -168,7 +168,7 @@ def choose_again(precision, trained_in="", products=""):
     return chosen
 
 
-def _strategy(count):
+def _strategy():
     """Several devices share each batch: of this process on TensorFlow, of all on JAX."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

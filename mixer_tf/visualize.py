@@ -72,9 +72,9 @@ _FIGURES = [
             f"Token mixing, block {i}",
             functools.partial(drawings.token_mixing, block=i),
             "After the paper's Figure 5: the weights of a unit on the token grid, beside the "
-            "unit most opposite to it, low frequencies first, the cosine below. Trained long on "
-            "much data, units become opposite twins (cosine near −1) with smooth patterns; "
-            "small models and short trainings show this weakly.",
+            "unit most opposite to it, low frequencies first, the cosine below; of many pairs the "
+            "64 most opposite. Trained long on much data, units become opposite twins (cosine near "
+            "−1) with smooth patterns; small models and short trainings show this weakly.",
             "a trained side that looks like the untrained control, and the same mean cosine: "
             "pairing finds some opposition in noise, too.",
         )

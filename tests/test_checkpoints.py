@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixer_tf
-from mixer_tf import npz
+from mixer_tf import finetune, npz
 from mixer_tf.checkpoints import table
 from mixer_tf.variants import VARIANTS
 
@@ -215,6 +215,18 @@ def test_large_declarations_cost_nothing(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 4e6, "opening such a file must not allocate what it declares"
+
+
+def test_a_small_file_that_would_become_a_large_model_is_refused(tmp_path):
+    units = 1 << 20  # of token mixing, over 64 tokens: 256 MB of zeros, which compress
+    bomb = tmp_path / "bomb.npz"
+    header = {"descr": "<f4", "fortran_order": False, "shape": (64, units)}
+    name = "MixerBlock_0/token_mixing/Dense_0/kernel"
+    forged(bomb, name, header, bytes(4 * 64 * units), zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 300_000
+    refused(small(), bomb, "declares 268,435,", "be compressed as far")
+    with pytest.raises(ValueError, match="be compressed as far"):
+        finetune.adapted("mixer_nano", (32, 32, 3), bomb)
 
 
 @pytest.mark.parametrize(
