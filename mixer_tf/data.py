@@ -106,17 +106,6 @@ class Data:
     # they were not.
     split: tuple[float, int] | None = None
 
-    def kept(self):
-        """What a `RunConfig` keeps of the data, to know it again."""
-        return {
-            "class_names": self.class_names,
-            "data": self.source or self.name,
-            "pictures": self.train.fingerprint(),
-            "validation": self.validation.fingerprint(),
-            "loaded_size": self.image_shape[:2],
-            "split": self.split,
-        }
-
     def __post_init__(self):
         # A tuple of words, as `config.json` gives it back; a frozen dataclass sets it so.
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
@@ -144,6 +133,17 @@ class Data:
                     f"The labels of {name} lie in [{labels.min()}, {labels.max()}]; there are "
                     f"{self.num_classes} classes, so give numbers in [0, {self.num_classes - 1}]."
                 )
+
+    def kept(self):
+        """What a `RunConfig` keeps of the data, to know it again."""
+        return {
+            "class_names": self.class_names,
+            "data": self.source or self.name,
+            "pictures": self.train.fingerprint(),
+            "validation": self.validation.fingerprint(),
+            "loaded_size": self.image_shape[:2],
+            "split": self.split,
+        }
 
     def no_larger(self, image_size):
         """The same with no picture larger than `(height, width)`, see `Split.no_larger`."""
