@@ -49,10 +49,12 @@ def _search(model, name):
         if layer.name == name:
             return layer
     for layer in model.layers:
-        # A list, as a model has: a layer may call something else so, such as its depth.
-        found = _search(layer, name) if isinstance(getattr(layer, "layers", None), list) else None
-        if found is not None:
-            return found
+        parts = getattr(layer, "layers", None)
+        # Layers in a list, as a model has them: a layer may call its depth or its widths so.
+        if isinstance(parts, list) and all(hasattr(part, "name") for part in parts):
+            found = _search(layer, name)
+            if found is not None:
+                return found
     return None
 
 
@@ -217,11 +219,11 @@ def check_pictures(model, images, labels, class_names):
 def probabilities(answer):
     """Logits, or probabilities, `[N, classes]` as probabilities that sum to 1.
 
-    Those of a sigmoid do not: they are divided by their sum.
+    Those of a sigmoid do not: they are divided by their sum. A hundredth above 1 is rounding, of a
+    sum in float16 for example.
     """
     answer = np.nan_to_num(np.asarray(answer, "float64"))
-    sums = answer.sum(-1, keepdims=True)
-    if (answer >= 0).all() and (answer <= 1).all() and (sums > 0).all():
-        return answer / sums
+    if (answer >= 0).all() and (answer <= 1.01).all():
+        return answer / np.maximum(answer.sum(-1, keepdims=True), np.finfo("float64").tiny)
     shifted = np.exp(answer - answer.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)

@@ -16,6 +16,7 @@ transposed on the way.
 import numpy as np
 
 from mixer_tf import files, npz, stages
+from mixer_tf.variants import VARIANTS, other_function
 
 HEADS = ("load", "drop")
 _SHOWN = 6  # names of a kind in a message
@@ -59,9 +60,16 @@ def save_npz(model, path):
         path: of the `.npz`; an existing file is replaced.
 
     Raises:
-        ValueError: the model is no Mixer of this suite.
+        ValueError: the model is no Mixer of this suite, or has another activation or epsilon than
+            Google's, which everybody who reads the file would take.
     """
     weights = table(model)
+    if found := other_function(stages.config_of(model), VARIANTS["mixer_b16"]):
+        name, has, wanted = found
+        raise ValueError(
+            f"The model has {name} {has}; Google's .npz has no place for that and means {wanted}. "
+            "Save a .weights.h5, and keep its MixerConfig beside it."
+        )
     with files.replacing(path) as beside:
         npz.write_npz(beside, ((name, np.asarray(v)) for name, v in weights.items()))
 

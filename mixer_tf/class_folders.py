@@ -56,7 +56,10 @@ def read(path, image_size, report):
             if decoded:
                 images[split] = arrays
                 classes[split] = [places[parts][1] for parts in decoded]
-                sums = [zlib.crc32("/".join(parts).encode("utf-8", "replace")) for parts in decoded]
+                known = [
+                    "/".join(parts[1:] if parted else parts) for parts in decoded
+                ]  # no `train/`
+                sums = [zlib.crc32(name.encode("utf-8", "replace")) for name in known]
                 names[split] = np.array(sums, "uint32")
     unread = {places[parts][0] for parts in files} - {"train", *images}
     if unread:  # else pictures of train/ would take their place

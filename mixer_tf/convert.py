@@ -8,7 +8,7 @@ from mixer_tf.checkpoints import fill, save_npz
 from mixer_tf.runs import Run
 from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.timm_weights import TimmFile
-from mixer_tf.variants import RELATIVES, VARIANTS, find_mixer
+from mixer_tf.variants import RELATIVES, VARIANTS
 
 _MOST_CLASSES = 100_000  # ImageNet-21k has 21,843; a model is built before the weights are read
 
@@ -53,7 +53,6 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     if source.is_dir():
         run = Run.open(source)
         _check_kinds(run.config().model_name, source, target)
-        _check_functions(run, target)
         built = run.model()
     else:
         if model is None:
@@ -68,18 +67,6 @@ def convert(source, target, model=None, num_classes=None, image_size=None):
     else:
         h5.save_weights(built, target)
     return built
-
-
-def _check_functions(run, target):
-    """Refuse a file of Google's for what it cannot say, and everybody would read as its own."""
-    mixer = find_mixer(run.config().model)
-    google = VARIANTS["mixer_b16"]
-    for name in ("activation", "epsilon") if mixer and target.suffix == ".npz" else ():
-        if getattr(mixer, name) != getattr(google, name):
-            raise ValueError(
-                f"{run.folder} has {name} {getattr(mixer, name)}; Google's .npz has no place for "
-                f"that and means {getattr(google, name)}. Give a .weights.h5."
-            )
 
 
 def _check_kinds(model, source, target):

@@ -4,6 +4,8 @@ All pictures are decoded once into uint8 arrays. Nothing here needs Keras,
 except where a data set has to come from `keras.datasets`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import io

@@ -26,8 +26,7 @@ def evaluate(run, data=None):
     if data is None:
         data = load_run_data(config)
     check_classes(config, data)
-    batch_size = config.recipe.evaluation_size
-    logits = predict_logits(run.model(), data.test, config.num_classes, batch_size)
+    logits = predict_logits(run.model(), data.test, config.num_classes, config.recipe.scoring_size)
     return score(logits, data.test.labels)
 
 

@@ -11,7 +11,7 @@ from mixer_tf.mixer import build_mixer
 from mixer_tf.resizing import weights_for
 from mixer_tf.runs import Run
 from mixer_tf.timm_weights import TimmFile
-from mixer_tf.variants import find_mixer
+from mixer_tf.variants import find_mixer, other_function
 
 _SIZES = ("num_blocks", "hidden_dim", "channels_mlp_dim", "patch_size")  # of any picture size
 _TOKENS = "MixerBlock_0/token_mixing/Dense_0/kernel"  # its shape is (tokens, tokens_mlp_dim)
@@ -83,13 +83,12 @@ def adapted(model, input_shape, source):
 def _check_functions(config, run):
     """Refuse the weights of a run that was trained with other functions between them."""
     theirs = find_mixer(run.config().model)
-    for name in ("activation", "epsilon") if theirs else ():
-        has, wanted = getattr(theirs, name), getattr(config, name)
-        if has != wanted:
-            raise ValueError(
-                f"{run.folder} was trained with {name} {has}, the model has {wanted}; give a "
-                "MixerConfig with that of the run."
-            )
+    if theirs and (found := other_function(theirs, config)):
+        name, has, wanted = found
+        raise ValueError(
+            f"{run.folder} was trained with {name} {has}, the model has {wanted}; give a "
+            "MixerConfig with that of the run."
+        )
 
 
 def _check_known(model, config, source):

@@ -99,6 +99,7 @@ def _report(cluster, report, deadline, seconds):
     while time.monotonic() < deadline:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), 2) as connection:
+                _keep_alive(connection)
                 connection.sendall(json.dumps(report).encode() + b"\n")
                 connection.settimeout(deadline - time.monotonic() + _LATE)
                 return _read_line(connection)["problem"]
@@ -108,6 +109,14 @@ def _report(cluster, report, deadline, seconds):
         f"Worker {cluster.index} got no answer from worker 0 at {chief} within {seconds:.0f} s; "
         f"is it running, and is the address in {cluster.source} right?"
     )
+
+
+def _keep_alive(connection):
+    """Have the system notice within two minutes that the other side's machine is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):  # where the system lets one choose
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _difference(one, other):

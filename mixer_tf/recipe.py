@@ -30,10 +30,6 @@ class Augmentation:
         for name, upper in bounds.items():
             if not 0 <= getattr(self, name) <= upper:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number in [0, {upper}].")
-        for name in ("mixup", "cutmix"):
-            # Keras's draws from a Beta distribution so steep are halves, not nearly 0 or 1.
-            if 0 < getattr(self, name) < 0.05:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 0.05, or 0.")
         if not 0 <= self.rand_augment <= 11:
             raise ValueError(f"rand_augment is {self.rand_augment}; give 0 to 11 operations.")
 
@@ -112,7 +108,13 @@ class Recipe:
     @property
     def evaluation_size(self):
         """Pictures at once where nothing is kept for a backward pass."""
-        return min(256, 4 * self.part_size)
+        # Frozen and recomputed blocks keep next to nothing for one in training, either.
+        return min(256, (1 if self.freeze or self.recompute else 4) * self.part_size)
+
+    @property
+    def scoring_size(self):
+        """The same where one device has the whole batch, however many shared those of training."""
+        return min(64, self.evaluation_size)
 
     def in_epochs(self, pictures):
         """The same recipe with `steps` and `warmup_steps` said in epochs.

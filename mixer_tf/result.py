@@ -23,7 +23,7 @@ def make_result(run, test, runtime, fused, seconds):
     """
     config, history = run.config(), run.history()
     model = run.model()  # as `evaluate` does, so that both give the same numbers
-    logits = predict_logits(model, test, config.num_classes, config.recipe.evaluation_size)
+    logits = predict_logits(model, test, config.num_classes, config.recipe.scoring_size)
     scores = score(logits, test.labels)
     result = {
         "model": config.model_name,

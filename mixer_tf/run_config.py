@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 
 from mixer_tf import files, zoo
 from mixer_tf.recipe import Recipe
@@ -16,7 +17,11 @@ _MOST = {"weights": 10**10, "blocks": 1000, "pixels": 10_000, "classes": 100_000
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """All that rebuilds the model and the run."""
+    """All that rebuilds the model and the run.
+
+    Raises:
+        ValueError: seed or `save_every` is no whole number, or below 0.
+    """
 
     model: str | MixerConfig
     input_shape: tuple[int, int, int]
@@ -36,6 +41,13 @@ class RunConfig:
     validation: str = ""  # as `pictures`, of those that choose the best epoch
     loaded_size: tuple[int, int] | None = None  # of the pictures, before the model's own size
     save_every: int = 0  # steps after which the state is saved, beside that of each epoch
+
+    def __post_init__(self):
+        for name in ("seed", "save_every"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name} is {value!r}; give a whole number, 0 or more.")
+            object.__setattr__(self, name, int(value))  # JSON knows no numpy; so, where frozen
 
     @property
     def num_classes(self):

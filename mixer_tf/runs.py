@@ -31,10 +31,18 @@ _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")  # of every `history
 
 
 def set_aside(folder):
-    """Give a folder that is there another name, with the time, so that a run can take its place."""
+    """Move a run that is there to `earlier/` beside it, so that another can take its place.
+
+    Raises:
+        ValueError: another process is at work in it.
+    """
     folder = pathlib.Path(folder)
     if folder.exists():
-        folder.rename(folder.with_name(f"{folder.name}-until-{time.strftime('%Y%m%d-%H%M%S')}"))
+        with only_one(folder):
+            pass
+        earlier = folder.parent / "earlier"
+        earlier.mkdir(exist_ok=True)
+        folder.rename(earlier / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 class Run:

@@ -134,6 +134,12 @@ def check(model, data, recipe, image_size=None, pretrained=""):
     """
     shape = (*(image_size or input_size(model, data)), data.image_shape[2])
     check_batch(recipe.batch_size, data.train)
+    for name in ("mixup", "cutmix"):
+        # Keras's draws from a Beta distribution so steep are halves, not nearly 0 or 1.
+        if 0 < getattr(recipe.augmentation, name) < 0.05:
+            raise ValueError(
+                f"{name} is {getattr(recipe.augmentation, name)}; give at least 0.05, or 0."
+            )
     if recipe.augmentation.rand_augment and shape[2] not in (1, 3):
         raise ValueError(
             f"rand_augment changes colours, and the pictures have {shape[2]} channels; set it to 0."

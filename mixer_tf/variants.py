@@ -179,6 +179,20 @@ RELATIVES = {
 }
 
 
+def other_function(one, two):
+    """The first function between the weights in which two `MixerConfig`s differ.
+
+    No file of weights tells it, so that it has to be compared beside them.
+
+    Returns:
+        `(name, one's, two's)`, or None where there is none.
+    """
+    for name in ("activation", "epsilon"):
+        if getattr(one, name) != getattr(two, name):
+            return name, getattr(one, name), getattr(two, name)
+    return None
+
+
 def find_mixer(model):
     """The `MixerConfig` of a name in `VARIANTS`, or of one given as it is; None of other models."""
     return model if isinstance(model, MixerConfig) else VARIANTS.get(model)

@@ -544,13 +544,16 @@ def test_answers_as_probabilities():
     sigmoid = np.array([[0.9, 0.3, 0.3], [0.2, 0.2, 0.4]])
     expected = [[0.6, 0.2, 0.2], [0.25, 0.25, 0.5]]
     np.testing.assert_allclose(layers.probabilities(sigmoid), expected)
+    rounded = [[1.000001, 0.0, 0.0], [0.0, 0.0, 0.0], [0.7, 0.2, 0.1]]  # of float16
+    np.testing.assert_allclose(layers.probabilities(rounded), [[1, 0, 0], [0, 0, 0], softmax[0]])
     logits = np.log(softmax[:1]) + 5
     np.testing.assert_allclose(layers.probabilities(logits), softmax[:1])
 
 
-def test_a_single_answer_and_a_depth_called_layers(tmp_path):
+@pytest.mark.parametrize("meant", [2, [64, 128]])
+def test_a_single_answer_and_a_depth_or_widths_called_layers(tmp_path, meant):
     class Deep(keras.layers.Layer):
-        layers = 2
+        layers = meant
 
         def call(self, x):
             return x

@@ -45,8 +45,10 @@ def test_a_run_knows_its_model(tmp_path):
     assert weights_of(tmp_path / "out.npz") == weights_of(tmp_path / "direct.npz")
     exact = dataclasses.replace(described, model=dataclasses.replace(config, activation="gelu"))
     other = Run.create(tmp_path / "other", exact)
+    exact.build().save_weights(other.best_file)
     with pytest.raises(ValueError, match="has activation gelu; Google's .npz has no place for"):
         convert(other.folder, tmp_path / "never.npz")
+    assert not (tmp_path / "never.npz").exists()
     kept = run.best_file.read_bytes()
     with pytest.raises(ValueError, match="model.weights.h5 exists; give another name"):
         convert(tmp_path / "direct.npz", run.best_file, "mixer_nano")

@@ -299,12 +299,16 @@ def test_a_test_set_beside_class_folders_is_no_class(picture_folder):
 
 def test_a_zip_has_the_order_of_the_folder_it_was_made_from(picture_folder, tmp_path):
     root = picture_folder(classes=("dog", "dog house"))
-    with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
-        for file in root.glob("*/*"):
-            archive.write(file, file.relative_to(root))
-    one, other = load_data(root), load_data(tmp_path / "same.zip")
-    np.testing.assert_array_equal(one.train.images, other.train.images)
-    assert one.train.fingerprint() == other.train.fingerprint()
+    one = load_data(root)
+    (tmp_path / "parted").mkdir()
+    shutil.copytree(root, tmp_path / "parted" / "Training")
+    for place, above in ((root, ""), (tmp_path / "parted", ""), (tmp_path / "parted", "pets/")):
+        with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
+            for file in place.rglob("*.*"):
+                archive.write(file, f"{above}{file.relative_to(place)}")
+        for other in (load_data(place), load_data(tmp_path / "same.zip")):
+            np.testing.assert_array_equal(one.train.images, other.train.images)
+            assert one.train.fingerprint() == other.train.fingerprint()
 
 
 def test_another_picture_of_the_same_class_is_another_set(picture_folder):

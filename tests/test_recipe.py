@@ -10,7 +10,7 @@ from keras.ops import convert_to_numpy as to_numpy
 from mixer_tf import machine, runtime
 from mixer_tf.evaluate import score
 from mixer_tf.optimizers import make_loss, make_optimizer, make_schedule
-from mixer_tf.recipe import Augmentation, Recipe
+from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES, default_recipe, tailored
 
 
@@ -26,16 +26,13 @@ def test_warmup_is_linear_and_the_rest_a_cosine():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_a_mixing_too_weak_to_draw_is_refused():
-    for name in ("mixup", "cutmix"):
-        with pytest.raises(ValueError, match=f"{name} is 0.04; give at least 0.05, or 0"):
-            Augmentation(**{name: 0.04})
-        assert Augmentation(**{name: 0.05}) != Augmentation(**{name: 0.0})
-
-
 def test_what_memory_holds_in_training_it_holds_in_evaluation():
     assert Recipe(batch_size=512).evaluation_size == 256
     assert Recipe(batch_size=32, accumulate=4).evaluation_size == 32
+    assert Recipe(batch_size=32, freeze="blocks").evaluation_size == 32
+    assert Recipe(batch_size=32, recompute=True).evaluation_size == 32
+    assert Recipe(batch_size=32).scoring_size == 64
+    assert Recipe(batch_size=8).scoring_size == 32
 
 
 def test_a_warmup_in_steps_has_as_many():

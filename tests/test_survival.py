@@ -538,6 +538,16 @@ def test_a_run_set_aside_keeps_its_files(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.weights.h5").write_bytes(b"hours")
     runs.set_aside(tmp_path / "run")
-    (kept,) = tmp_path.iterdir()
-    assert kept.name.startswith("run-until-20")
+    (earlier,) = tmp_path.iterdir()
+    (kept,) = earlier.iterdir()
+    assert kept.name.startswith("run-20")
     assert (kept / "model.weights.h5").read_bytes() == b"hours"
+    assert [file.name for file in kept.iterdir()] == ["model.weights.h5"]
+    (tmp_path / "run").mkdir()
+    holder = "import sys, time; from mixer_tf.lock import Lock; Lock(sys.argv[1]).take()"
+    command = [sys.executable, "-c", f"{holder}; print(flush=True); time.sleep(60)"]
+    with subprocess.Popen([*command, tmp_path / "run"], stdout=subprocess.PIPE, cwd=ROOT) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=f"in use by process {other.pid}"):
+            runs.set_aside(tmp_path / "run")
+        other.kill()

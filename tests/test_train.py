@@ -455,12 +455,31 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
         ("mixer_nano", (16, 16), Recipe(1, 5000), "batch_size is 5000, but there are"),
         ("resnet20", (16, 16), Recipe(1, 8, ema=0.9), "ema is 0.9, but resnet20 has BatchNorm"),
         ("resmlp_12", (224, 224), Recipe(1, 8, token_dropout=0.2), "which resmlp_12 has no place"),
+        *(
+            ("mixer_nano", None, Recipe(1, 8, augmentation=Augmentation(**{name: 0.04})), words)
+            for name, words in (
+                ("mixup", "mixup is 0.04; give at least 0.05, or 0"),
+                ("cutmix", "cutmix is 0.04; give at least 0.05, or 0"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(digits, name, size, recipe, words):
     """So that a comparison does not end after its first model."""
     with pytest.raises(ValueError, match=words):
         check(name, digits, recipe, size)
+
+
+@pytest.mark.parametrize("number", [1e3, None, True, -5, "5"])
+def test_what_would_make_the_run_unreadable_is_refused_first(tiny_data, tmp_path, number):
+    for name in ("save_every", "seed"):
+        with pytest.raises(
+            ValueError, match=f"{name} is {number!r}; give a whole number, 0 or more"
+        ):
+            train(SMALL, tiny_data, RECIPE, tmp_path / "run", **{name: number})
+    assert not (tmp_path / "run").exists()
+    known = RunConfig(SMALL, (16, 16, 1), ("a", "b"), "digits", RECIPE, np.int64(3), "auto", "")
+    assert type(known.seed) is int
 
 
 def test_a_head_of_zeros_is_not_lambs(digits):
