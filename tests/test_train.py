@@ -17,7 +17,9 @@ import tensorflow as tf
 from PIL import Image
 
 from callbacks import PatchProjections
-from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack, zoo
+from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack, trainer, zoo
+from mixer_tf import evaluate as evaluation
+from mixer_tf.batches import EvaluationBatches
 from mixer_tf.data import Split, load_data
 from mixer_tf.evaluate import evaluate, predict_logits, score
 from mixer_tf.progress import Progress
@@ -468,6 +470,27 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(digits, name, size
     """So that a comparison does not end after its first model."""
     with pytest.raises(ValueError, match=words):
         check(name, digits, recipe, size)
+
+
+def test_no_more_pictures_at_once_than_memory_was_seen_to_hold(tiny_data, tmp_path, monkeypatch):
+    """In validation, in the test after training, and in `evaluate`."""
+    seen = []
+
+    class Seen(EvaluationBatches):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            seen.append(len(batch[0]))
+            return batch
+
+    monkeypatch.setattr(trainer, "EvaluationBatches", Seen)
+    monkeypatch.setattr(evaluation, "EvaluationBatches", Seen)
+    recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=4)
+    train(SMALL, tiny_data, recipe, tmp_path / "run", quiet=True)
+    trained = len(seen)
+    evaluate(tmp_path / "run", tiny_data)
+    assert trained
+    assert len(seen) > trained
+    assert max(seen) == 16
 
 
 @pytest.mark.parametrize("number", [1e3, None, True, -5, "5"])
