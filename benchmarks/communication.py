@@ -4,7 +4,8 @@
     python benchmarks/communication.py --picture assets/scaling.png
 
 A model, not a measurement. A step computes, then sums the gradients of all hosts by a ring
-all-reduce (Patarasuk and Yuan 2009), one after the other as in `mixer_tf.host_training`:
+all-reduce (Patarasuk and Yuan 2009), one after the other as in
+`mixer_tf.distributed.host_training`:
 
     communication = 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) * latency
     computation   = 6 * MACs * pictures per host / arithmetic per second

@@ -20,8 +20,9 @@ import numpy as np
 
 def ours(model, batch, precision):
     """The step that `train` takes: its own choice of blocks, precision and compilation."""
-    from mixer_tf import MODELS, cpu_step, runtime
+    from mixer_tf import MODELS, runtime
     from mixer_tf.recipe import Recipe
+    from mixer_tf.training import cpu_step
 
     recipe = Recipe(batch_size=batch)
     cpu_step.set_threads(model, MODELS[model].input_shape, recipe, precision)
@@ -33,7 +34,8 @@ def ours(model, batch, precision):
 
 def whole(model, batch):
     """Fused blocks without parts: the whole batch at once, each product on all cores."""
-    from mixer_tf import fused_blocks, runtime
+    from mixer_tf import runtime
+    from mixer_tf.training import fused_blocks
 
     products = runtime.choose("auto").products
     built = _build(model)

@@ -39,8 +39,10 @@ with observed:
 
     from PIL import Image
 
-    from mixer_tf import decoding, npz, runs
+    from mixer_tf import runs
     from mixer_tf.data import load_data
+    from mixer_tf.reading import decoding
+    from mixer_tf.storage import npz
 
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
@@ -101,7 +103,7 @@ def read_npz(path):
 
 def read_safetensors(path):
     """All arrays of a timm checkpoint."""
-    from mixer_tf.timm_weights import TimmFile
+    from mixer_tf.exchange.timm_weights import TimmFile
 
     with TimmFile(path) as file:
         return [file.read(name) for name in file.shapes]
@@ -109,7 +111,7 @@ def read_safetensors(path):
 
 def read_h5(path):
     """Keras's weights into a model."""
-    from mixer_tf import h5
+    from mixer_tf.storage import h5
 
     h5.load_weights(_network(), path)
 
@@ -250,7 +252,7 @@ def main():
     if options.guided:
         guided(options.only, options.seconds)
         return
-    importlib.import_module("mixer_tf.timm_weights")  # once, not in every child
+    importlib.import_module("mixer_tf.exchange.timm_weights")  # once, not in every child
     for name in [options.only] if options.only else PARSERS:
         count, findings = fuzz(name, options.seconds, options.seed)
         print(f"{name}: {count:,} files, {len(findings)} findings", flush=True)

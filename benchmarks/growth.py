@@ -24,9 +24,10 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from mixer_tf import cpu_step, runtime, zoo
+from mixer_tf import runtime, zoo
 from mixer_tf.figures.style import line, marker, save
 from mixer_tf.recipe import Recipe
+from mixer_tf.training import cpu_step
 from mixer_tf.variants import MixerConfig
 from mixer_tf.version import versions
 

@@ -28,8 +28,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 def work(out, epochs):
     """One worker, or the only process: train, or go on where a state was saved."""
     sys.path.insert(0, str(ROOT))
-    from mixer_tf import MixerConfig, hosts
-    from mixer_tf.cluster import TRY_AGAIN, WorkerLost
+    from mixer_tf import MixerConfig
+    from mixer_tf.distributed import hosts
+    from mixer_tf.distributed.cluster import TRY_AGAIN, WorkerLost
 
     hosts.join()
     from mixer_tf.data import load_data

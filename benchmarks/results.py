@@ -18,9 +18,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from mixer_tf import files, shipped
+from mixer_tf import shipped
 from mixer_tf.figures.style import colour, marker, save
 from mixer_tf.runs import Run
+from mixer_tf.storage import files
 
 HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "trained"

@@ -17,8 +17,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from results import minutes
 
-from mixer_tf import figures, files, shipped, zoo
+from mixer_tf import figures, shipped, zoo
 from mixer_tf.runs import Run
+from mixer_tf.storage import files
 
 SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 CARD = """# {model}, trained on {data}

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from mixer_tf import MixerConfig, load_data  # noqa: E402
-from mixer_tf.cli_training import tensorboard_callbacks  # noqa: E402
+from mixer_tf.command_line.training import tensorboard_callbacks  # noqa: E402
 from mixer_tf.recipe import Recipe  # noqa: E402
 from mixer_tf.train import train  # noqa: E402
 

@@ -16,7 +16,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from mixer_tf import console
+from mixer_tf.command_line import console
 
 
 def main():

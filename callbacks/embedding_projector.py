@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from callbacks import layers, writer
-from mixer_tf import figures, files
+from mixer_tf import figures
+from mixer_tf.storage import files
 
 _MOST = 100_000  # rows the Projector takes
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from callbacks import layers, writer
-from mixer_tf import figures, files
+from mixer_tf import figures
+from mixer_tf.storage import files
 
 FILE = "patch_projections.npz"
 _MOST = 64  # snapshots kept

@@ -22,12 +22,12 @@ def main(folder):
     """Write the pages into a folder."""
     for name in mixer_tf.__all__:
         getattr(mixer_tf, name)  # they are loaded when they are first used
-    rooms = sorted(path.stem for path in (ROOT / "mixer_tf").glob("[!_]*.py"))
+    rooms = {path.stem for path in (ROOT / "mixer_tf").glob("[!_]*.py")}
+    rooms |= {path.parent.name for path in (ROOT / "mixer_tf").glob("*/__init__.py")}
     pdoc.render.configure(docformat="google", footer_text=f"mixer_tf {mixer_tf.__version__}")
     pdoc.pdoc(
         mixer_tf.__name__,
-        *(f"mixer_tf.{room}" for room in rooms),
-        "mixer_tf.figures",
+        *(f"mixer_tf.{room}" for room in sorted(rooms)),
         callbacks.__name__,
         output_directory=pathlib.Path(folder),
     )

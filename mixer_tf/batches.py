@@ -11,10 +11,10 @@ import time
 import keras
 import numpy as np
 
-from mixer_tf import batch_size as sizes
 from mixer_tf import stack
 from mixer_tf.augment import Augmenter
 from mixer_tf.data import Split
+from mixer_tf.distributed import batch_size as sizes
 from mixer_tf.recipe import Augmentation
 
 

@@ -15,7 +15,8 @@ transposed on the way.
 
 import numpy as np
 
-from mixer_tf import files, npz, stages
+from mixer_tf import stages
+from mixer_tf.storage import files, npz
 from mixer_tf.variants import VARIANTS, other_function
 
 HEADS = ("load", "drop")

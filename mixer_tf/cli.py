@@ -8,10 +8,10 @@ import sys
 import click
 
 from mixer_tf import zoo
-from mixer_tf.cli_training import Stopped, compare, train
-from mixer_tf.cluster import TRY_AGAIN, WorkerLost
-from mixer_tf.console import load_backend, remark
-from mixer_tf.report import printable
+from mixer_tf.command_line.console import load_backend, remark
+from mixer_tf.command_line.training import Stopped, compare, train
+from mixer_tf.distributed.cluster import TRY_AGAIN, WorkerLost
+from mixer_tf.reading.report import printable
 from mixer_tf.version import __version__
 
 
@@ -32,7 +32,7 @@ def main(arguments=None):
             raise
         _stop(str(error), 2)
     except Exception as error:
-        from mixer_tf.guard import is_memory_full
+        from mixer_tf.training.guard import is_memory_full
 
         if os.environ.get("MIXER_TF_TRACEBACK") or not is_memory_full(error):
             raise
@@ -156,7 +156,7 @@ def predict(run, pictures, top, as_json):
     names = opened.config().class_names
     load_backend()
     from mixer_tf import predict as predicting
-    from mixer_tf.report import Report
+    from mixer_tf.reading.report import Report
 
     report = Report()
     answers = predicting.predict(opened.model(), names, pictures, top, report)
@@ -183,7 +183,7 @@ def convert(source, target, model, classes, image_size):
     run; TARGET is an .npz or a .weights.h5.
     """
     load_backend()
-    from mixer_tf import convert as converting
+    from mixer_tf.exchange import convert as converting
 
     built = converting.convert(source, target, model, classes, image_size)
     click.echo(f"{target}: {built.name}, {built.count_params():,} weights")

@@ -2,8 +2,10 @@
 
 import pathlib
 
-from mixer_tf import figures, files, hosts, zoo
+from mixer_tf import figures, zoo
+from mixer_tf.distributed import hosts
 from mixer_tf.runs import Run
+from mixer_tf.storage import files
 from mixer_tf.train import check, resume, train
 
 

@@ -17,8 +17,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from mixer_tf import class_folders, pictures
-from mixer_tf.report import Report
+from mixer_tf.reading import class_folders, pictures
+from mixer_tf.reading.report import Report
 
 NAMES = ("digits", "cifar10", "cifar100")
 _TEST_SEED = 0  # one test set for all runs: what one was trained on, another may start from

@@ -11,8 +11,9 @@ import warnings
 
 import keras
 
-from mixer_tf import files, stack
+from mixer_tf import stack
 from mixer_tf.repvgg import fuse, has_branches
+from mixer_tf.storage import files
 
 FORMATS = ("saved_model", "onnx", "tflite")
 PRECISIONS = ("float32", "float16", "int8")  # of TFLite's weights; int8: of its arithmetic too

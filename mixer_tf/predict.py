@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from mixer_tf.evaluate import log_probabilities
-from mixer_tf.pictures import read_pictures
+from mixer_tf.reading.pictures import read_pictures
 
 _BATCH = 32
 

@@ -5,7 +5,7 @@ The same recipe serves every model of a comparison; those with a name are in `re
 
 import dataclasses
 
-from mixer_tf.report import printable
+from mixer_tf.reading.report import printable
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import numbers
 
-from mixer_tf import files, zoo
+from mixer_tf import zoo
+from mixer_tf.reading.report import printable
 from mixer_tf.recipe import Recipe
-from mixer_tf.report import printable
+from mixer_tf.storage import files
 from mixer_tf.variants import MixerConfig, find_mixer
 from mixer_tf.version import __version__
 

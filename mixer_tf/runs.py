@@ -20,8 +20,9 @@ import pathlib
 import sys
 import time
 
-from mixer_tf import files, run_config
-from mixer_tf.lock import only_one
+from mixer_tf import run_config
+from mixer_tf.storage import files
+from mixer_tf.storage.lock import only_one
 
 # In `result.json`, what a table or a figure of several runs needs.
 _PROMISED = ("parameters", "epochs", "test_accuracy", "test_standard_error", "test_pictures")
@@ -180,7 +181,8 @@ class Run:
         file = {"best": self.best_file, "last": self.last_file}[which]
         if not file.exists():
             raise ValueError(f"{self.folder} has no {file.name} yet: no epoch has ended.")
-        from mixer_tf import h5, stack  # a run can be described without them
+        from mixer_tf import stack
+        from mixer_tf.storage import h5  # a run can be described without them
 
         with stack.policy("float32"):  # whatever this process trained in before
             model = self.config().build()

@@ -12,8 +12,8 @@ import sys
 
 import keras
 
-from mixer_tf import hosts as hosts_room
 from mixer_tf import machine, stack
+from mixer_tf.distributed import hosts as hosts_room
 
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 if not stack.KERAS_3:  # its loss scaling is another

@@ -2,12 +2,14 @@
 
 import dataclasses
 
-from mixer_tf import cpu_step, finetune, hosts, recompute, stack, zoo
+from mixer_tf import stack, zoo
 from mixer_tf.batches import check_batch
+from mixer_tf.distributed import hosts
 from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import check_same
 from mixer_tf.runs import Run
-from mixer_tf.trainer import Trainer
+from mixer_tf.training import cpu_step, finetune, recompute
+from mixer_tf.training.trainer import Trainer
 from mixer_tf.variants import RELATIVES, find_mixer
 
 

@@ -5,9 +5,10 @@ The texts beside the figures stand here, what they are drawn by in `drawings`.
 
 import functools
 
-from mixer_tf import drawings, files, page
+from mixer_tf.drawing import drawings, page
+from mixer_tf.drawing.subject import NotHere, Subject
 from mixer_tf.runs import Run
-from mixer_tf.subject import NotHere, Subject
+from mixer_tf.storage import files
 
 
 def visualize(folder):

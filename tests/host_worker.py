@@ -9,8 +9,9 @@ import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from mixer_tf import MixerConfig, hosts
-from mixer_tf.cluster import TRY_AGAIN, WorkerLost
+from mixer_tf import MixerConfig
+from mixer_tf.distributed import hosts
+from mixer_tf.distributed.cluster import TRY_AGAIN, WorkerLost
 
 MODEL = MixerConfig(1, 16, 8, 16, (4, 4))
 ON_JAX = os.environ.get("KERAS_BACKEND") == "jax"
@@ -143,7 +144,7 @@ def take_logical(count):
 
 def watched(training, watch):
     """`train` with one more callback on every host, not on the chief alone."""
-    from mixer_tf.trainer import Trainer
+    from mixer_tf.training.trainer import Trainer
 
     def train(*arguments, **options):
         run = Trainer._run

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixer_tf
-from mixer_tf import finetune, npz
 from mixer_tf.checkpoints import table
+from mixer_tf.storage import npz
+from mixer_tf.training import finetune
 from mixer_tf.variants import VARIANTS
 
 CONFIG = mixer_tf.MixerConfig(2, 12, 6, 20, (4, 4))
@@ -300,7 +301,7 @@ def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mixer_tf.npz.npy.write_array", full)
+    monkeypatch.setattr("mixer_tf.storage.npz.npy.write_array", full)
     with pytest.raises(OSError, match="No space"):
         mixer_tf.save_npz(small(), tmp_path / "w.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["w.npz"]

@@ -14,11 +14,11 @@ from PIL import Image
 
 from mixer_tf import MixerConfig
 from mixer_tf.cli import main
-from mixer_tf.cli_training import tensorboard_callbacks
-from mixer_tf.cluster import WorkerLost
+from mixer_tf.command_line.console import load_backend
+from mixer_tf.command_line.training import tensorboard_callbacks
 from mixer_tf.compare import compare, table
-from mixer_tf.console import load_backend
 from mixer_tf.data import load_data
+from mixer_tf.distributed.cluster import WorkerLost
 from mixer_tf.evaluate import evaluate
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
@@ -382,7 +382,7 @@ def test_a_lost_worker_ends_the_command_with_75(monkeypatch, capfd):
     def lost(*_):
         raise WorkerLost("another worker has ended")
 
-    monkeypatch.setattr("mixer_tf.cli_training.make_plan", lost)
+    monkeypatch.setattr("mixer_tf.command_line.training.make_plan", lost)
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as stopped:
         main(["train"])
@@ -397,7 +397,7 @@ def test_memory_that_is_full_is_one_line(monkeypatch, capfd, error):
     def full(*_):
         raise error
 
-    monkeypatch.setattr("mixer_tf.cli_training.make_plan", full)
+    monkeypatch.setattr("mixer_tf.command_line.training.make_plan", full)
     assert "The memory is full (" in refused(capfd, "train")
 
 

@@ -14,10 +14,10 @@ import time
 import pytest
 from helpers import free_ports
 
-from mixer_tf import batch_size, hosts
 from mixer_tf.cli import commands, main
-from mixer_tf.cluster import Cluster, from_environment
-from mixer_tf.meeting import meet
+from mixer_tf.distributed import batch_size, hosts
+from mixer_tf.distributed.cluster import Cluster, from_environment
+from mixer_tf.distributed.meeting import meet
 from mixer_tf.recipe import Recipe
 from mixer_tf.zoo import MODELS
 
@@ -85,7 +85,8 @@ def test_a_missing_chief():
 
 @pytest.mark.parametrize("taken", [0, 1])
 def test_a_port_in_use(taken, monkeypatch):
-    monkeypatch.setattr("mixer_tf.meeting._LATE", 0)  # who has the chief's port never answers
+    # who has the chief's port never answers
+    monkeypatch.setattr("mixer_tf.distributed.meeting._LATE", 0)
     with socket.create_server(("0.0.0.0", 0)) as server:
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
         addresses[taken] = f"127.0.0.1:{server.getsockname()[1]}"

@@ -10,11 +10,11 @@ import timm_reference
 import mixer_tf
 from mixer_tf import cli
 from mixer_tf.checkpoints import fill
-from mixer_tf.convert import convert
+from mixer_tf.exchange.convert import convert
+from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
-from mixer_tf.timm_weights import TimmFile
 
 HERE = pathlib.Path(__file__).parent
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mixer_tf.data import Split, load_data
-from mixer_tf.pictures import read_pictures
+from mixer_tf.reading.pictures import read_pictures
 
 
 def rows(split):

@@ -18,14 +18,20 @@ from mixer_tf.zoo import MODELS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("weights/*/*.md")]
-ROOMS = sorted(path.stem for path in (ROOT / "mixer_tf").glob("[a-z]*.py"))
+ROOMS = {
+    str(path.relative_to(ROOT / "mixer_tf").with_suffix(""))
+    for path in (ROOT / "mixer_tf").glob("**/[a-z]*.py")
+}
 PUBLIC = [(room, name) for room in (mixer_tf, callbacks) for name in room.__all__]
 
 
 def test_the_map_names_every_room_once():
     rows = [row for row in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if row[:3] == "| `"]
-    named = [room for row in rows for room in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(named) == ROOMS
+    named = []
+    for row in rows:
+        folder, names = re.fullmatch(r" (?:`(\w+/)` )?(.*) ", row.split("|")[1]).groups()
+        named += [(folder or "") + name for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(named) == sorted(ROOMS)
 
 
 @pytest.mark.parametrize(("room", "name"), PUBLIC)

@@ -13,16 +13,18 @@ import reference_mixer
 from helpers import run_python
 
 import mixer_tf
-from mixer_tf import cli, finetune, pretrained
-from mixer_tf.optimizers import make_optimizer, make_schedule, with_rates
+from mixer_tf import cli
+from mixer_tf.exchange import pretrained
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
-from mixer_tf.recompute import recompute_blocks
 from mixer_tf.resizing import resize
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
 from mixer_tf.stages import config_of
 from mixer_tf.train import resume, train
+from mixer_tf.training import finetune
+from mixer_tf.training.optimizers import make_optimizer, make_schedule, with_rates
+from mixer_tf.training.recompute import recompute_blocks
 from mixer_tf.variants import VARIANTS
 
 CONFIG = mixer_tf.MixerConfig(2, 16, 8, 32, (4, 4))
@@ -226,7 +228,7 @@ def test_recomputing_lowers_the_peak_of_memory():
     program = (
         "import numpy as np, mixer_tf\n"
         "from helpers import peak\n"
-        "from mixer_tf.recompute import recompute_blocks\n"
+        "from mixer_tf.training.recompute import recompute_blocks\n"
         "x, y = np.zeros((256, 32, 32, 3), 'float32'), np.zeros((256, 3), 'float32')\n"
         "for recomputed in (True, False):\n"  # the larger peak last: the kernel keeps the highest
         "    model = mixer_tf.build(mixer_tf.MixerConfig(6, 64, 32, 256, (4, 4)), (32, 32, 3), 3)\n"

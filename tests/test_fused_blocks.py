@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mixer_tf
-from mixer_tf.sam import sharpen
+from mixer_tf.training.sam import sharpen
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="fused blocks are TensorFlow's"
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    from mixer_tf import fused_blocks
+    from mixer_tf.training import fused_blocks
 
 CONFIG = {
     "num_blocks": 2,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mixer_tf import MixerConfig, Run
-from mixer_tf.guard import NotFinite
 from mixer_tf.recipe import Recipe
-from mixer_tf.state import save_state
 from mixer_tf.train import train
+from mixer_tf.training.guard import NotFinite
+from mixer_tf.training.state import save_state
 
 SMALL = MixerConfig(1, 16, 8, 16, (4, 4))
 RECIPE = Recipe(epochs=3, batch_size=32, warmup_epochs=0)

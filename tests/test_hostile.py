@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_tf import cli, h5
-from mixer_tf.timm_weights import TimmFile
+from mixer_tf import cli
+from mixer_tf.exchange.timm_weights import TimmFile
+from mixer_tf.storage import h5
 
 
 def dense():

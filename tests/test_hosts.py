@@ -12,7 +12,8 @@ import pytest
 from helpers import SLOW_CODE_SOON, events, free_ports, snapshots
 from host_worker import MODEL, prepared, shown
 
-from mixer_tf import Run, hosts
+from mixer_tf import Run
+from mixer_tf.distributed import hosts
 from mixer_tf.train import resume, train
 
 HERE = pathlib.Path(__file__).parent

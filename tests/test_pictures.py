@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mixer_tf import MixerConfig, cli, decoding
+from mixer_tf import MixerConfig, cli
 from mixer_tf.data import load_data
-from mixer_tf.pictures import find, read_pictures
+from mixer_tf.reading import decoding
+from mixer_tf.reading.pictures import find, read_pictures
+from mixer_tf.reading.report import Report
 from mixer_tf.recipe import Recipe
-from mixer_tf.report import Report
 from mixer_tf.train import train
 
 RED = (200, 40, 30)

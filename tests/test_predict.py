@@ -6,8 +6,8 @@ from PIL import Image
 
 import mixer_tf
 from mixer_tf import cli
-from mixer_tf.pictures import read_pictures
 from mixer_tf.predict import predict
+from mixer_tf.reading.pictures import read_pictures
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run

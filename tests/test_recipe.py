@@ -9,9 +9,9 @@ from keras.ops import convert_to_numpy as to_numpy
 
 from mixer_tf import machine, runtime
 from mixer_tf.evaluate import score
-from mixer_tf.optimizers import make_loss, make_optimizer, make_schedule
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES, default_recipe, tailored
+from mixer_tf.training.optimizers import make_loss, make_optimizer, make_schedule
 
 
 def test_warmup_is_linear_and_the_rest_a_cosine():

@@ -7,9 +7,9 @@ import timm_reference
 
 import mixer_tf
 from mixer_tf import zoo
-from mixer_tf.convert import convert
+from mixer_tf.exchange.convert import convert
+from mixer_tf.exchange.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.relatives import Affine, build_relative
-from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
 from mixer_tf.variants import RELATIVES, MixerConfig, RelativeConfig
 
 SMALL = {name: RelativeConfig(name, 2, 12, (4, 4)) for name in ("gmixer", "resmlp", "gmlp")}

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mixer_tf.sam import sharpen
+from mixer_tf.training.sam import sharpen
 
 CURVATURE = np.array([1.0, 4.0, 0.5, 9.0], "float32")
 START = np.array([1.0, -0.5, 2.0, 0.25], "float32")

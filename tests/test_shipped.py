@@ -12,10 +12,10 @@ import reference_mixer
 
 import mixer_tf
 from mixer_tf import shipped
+from mixer_tf.drawing.subject import Subject
 from mixer_tf.recipes import RECIPES
 from mixer_tf.runs import Run
 from mixer_tf.runtime import Runtime
-from mixer_tf.subject import Subject
 from mixer_tf.train import train
 
 ROOT = pathlib.Path(__file__).parent.parent

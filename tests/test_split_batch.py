@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="split batches are TensorFlow's"
 )
 if keras.backend.backend() == "tensorflow":
-    from mixer_tf import fused_blocks, split_batch
+    from mixer_tf.training import fused_blocks, split_batch
 
 
 @pytest.mark.parametrize(("parts", "at_once"), [(6, 2), (4, 1)])
@@ -61,9 +61,10 @@ IN_ITS_OWN_PROCESS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from mixer_tf import MixerConfig, Run, cli, load_data, split_batch
+from mixer_tf import MixerConfig, Run, cli, load_data
+from mixer_tf.training import split_batch
 from mixer_tf.recipe import Recipe
-from mixer_tf.saving import Interrupted
+from mixer_tf.training.saving import Interrupted
 from mixer_tf.train import resume, train
 from test_train import stop_after
 
@@ -115,7 +116,8 @@ def test_weighted_pictures_are_refused():
 def test_looking_at_the_machine_leaves_its_threads_to_be_set():
     """`--per-device` counts devices before a training sets the threads of its process."""
     code = """
-from mixer_tf import runtime, split_batch
+from mixer_tf import runtime
+from mixer_tf.training import split_batch
 print(runtime.choose().replicas)
 split_batch.one_thread_each()
 print(split_batch.parts_at_once())

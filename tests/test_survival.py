@@ -22,13 +22,14 @@ from helpers import ROOT, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_tf import MixerConfig, cli, files, h5, runs
-from mixer_tf.lock import only_one
+from mixer_tf import MixerConfig, cli, runs
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
-from mixer_tf.saving import SaveState
-from mixer_tf.state import load_newest, load_state, save_state
+from mixer_tf.storage import files, h5
+from mixer_tf.storage.lock import only_one
+from mixer_tf.training.saving import SaveState
+from mixer_tf.training.state import load_newest, load_state, save_state
 
 CONFIG = RunConfig(
     MixerConfig(1, 8, 4, 16, (4, 4)), (8, 8, 1), ("a", "b"), "digits", Recipe(), 0,
@@ -114,7 +115,7 @@ def test_killed_at_every_operation_of_a_save(tmp_path, model, monkeypatch):
 WRITER = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
-from mixer_tf import files
+from mixer_tf.storage import files
 for n in range(10**9):
     with files.replacing(pathlib.Path({path!r})) as beside:
         beside.write_bytes(bytes([n % 256]) * 2_000_000)
@@ -317,7 +318,7 @@ def test_who_has_the_lock_of_a_folder_made_again_keeps_it(tmp_path):
 HOLDER = """
 import sys, time
 sys.path.insert(0, {root!r})
-from mixer_tf.lock import only_one
+from mixer_tf.storage.lock import only_one
 with only_one({folder!r}):
     print("in", flush=True)
     time.sleep(60)
@@ -418,7 +419,7 @@ def test_a_training_that_fails_ends_its_process(tmp_path):
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path, model):
-    from mixer_tf.saving import SaveState
+    from mixer_tf.training.saving import SaveState
 
     saver = SaveState(Run(tmp_path), 10, [], lambda: 0.0)
     before = signal.getsignal(signal.SIGINT)
@@ -544,7 +545,7 @@ def test_a_run_set_aside_keeps_its_files(tmp_path):
     assert (kept / "model.weights.h5").read_bytes() == b"hours"
     assert [file.name for file in kept.iterdir()] == ["model.weights.h5"]
     (tmp_path / "run").mkdir()
-    holder = "import sys, time; from mixer_tf.lock import Lock; Lock(sys.argv[1]).take()"
+    holder = "import sys, time; from mixer_tf.storage.lock import Lock; Lock(sys.argv[1]).take()"
     command = [sys.executable, "-c", f"{holder}; print(flush=True); time.sleep(60)"]
     with subprocess.Popen([*command, tmp_path / "run"], stdout=subprocess.PIPE, cwd=ROOT) as other:
         other.stdout.readline()

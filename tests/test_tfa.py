@@ -17,11 +17,11 @@ import callbacks
 import mixer_tf
 from mixer_tf import stack
 from mixer_tf.augment import Augmenter
-from mixer_tf.optimizers import make_optimizer
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.runs import Run
-from mixer_tf.saving import Interrupted
 from mixer_tf.train import resume, train
+from mixer_tf.training.optimizers import make_optimizer
+from mixer_tf.training.saving import Interrupted
 
 HERE = pathlib.Path(__file__).parent
 OTHER = os.environ.get("MIXER_TF_OTHER_PYTHON")  # where the other stack is installed

@@ -17,20 +17,22 @@ import tensorflow as tf
 from PIL import Image
 
 from callbacks import PatchProjections
-from mixer_tf import MixerConfig, Run, compiling, finetune, h5, stack, trainer, zoo
+from mixer_tf import MixerConfig, Run, stack, zoo
 from mixer_tf import evaluate as evaluation
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.data import Split, load_data
 from mixer_tf.evaluate import evaluate, predict_logits, score
-from mixer_tf.progress import Progress
 from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import load_run_data
 from mixer_tf.runtime import Runtime, has_convolutions
 from mixer_tf.sampling import sample
-from mixer_tf.saving import Interrupted, KeepWeights, SaveState
+from mixer_tf.storage import h5
 from mixer_tf.train import check, input_size, resume, train
-from mixer_tf.trainer import Trainer
+from mixer_tf.training import compiling, finetune, trainer
+from mixer_tf.training.progress import Progress
+from mixer_tf.training.saving import Interrupted, KeepWeights, SaveState
+from mixer_tf.training.trainer import Trainer
 from mixer_tf.variants import RelativeConfig
 
 SMALL = MixerConfig(1, 16, 8, 16, (4, 4), dropout=0.1, stochastic_depth=0.1)
@@ -261,16 +263,16 @@ def test_averaged_weights_are_what_is_kept(straight, tmp_path):
 @pytest.mark.parametrize(
     ("change", "does_it"),
     [
-        ({"sam": 0.1}, "mixer_tf.compiling.sharpen"),
-        ({"recompute": True}, "mixer_tf.compiling.recompute_blocks"),
-        ({"layer_decay": 0.5}, "mixer_tf.finetune.layer_rates"),
-        ({"freeze": "stem"}, "mixer_tf.finetune.freeze"),
+        ({"sam": 0.1}, "mixer_tf.training.compiling.sharpen"),
+        ({"recompute": True}, "mixer_tf.training.compiling.recompute_blocks"),
+        ({"layer_decay": 0.5}, "mixer_tf.training.finetune.layer_rates"),
+        ({"freeze": "stem"}, "mixer_tf.training.finetune.freeze"),
     ],
 )
 def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it):
     """That each does what it should has tests of its own."""
     asked = []
-    there = {"mixer_tf.compiling": compiling, "mixer_tf.finetune": finetune}
+    there = {"mixer_tf.training.compiling": compiling, "mixer_tf.training.finetune": finetune}
     module, name = does_it.rsplit(".", 1)
     real = getattr(there[module], name)
     monkeypatch.setattr(does_it, lambda *args: asked.append(args) or real(*args))
@@ -338,14 +340,16 @@ def test_a_run_goes_on_in_the_parts_it_began_with(straight, tmp_path, monkeypatc
     """Where a machine of other cores would add up a batch in another order."""
     _, data, _ = straight
     mixer = MixerConfig(1, 16, 8, 16, (2, 2))  # 64 tokens
-    monkeypatch.setattr("mixer_tf.split_batch.TOKENS", 512)
+    monkeypatch.setattr("mixer_tf.training.split_batch.TOKENS", 512)
     monkeypatch.setattr(Runtime, "fuses_blocks", True)
     taken = []
-    monkeypatch.setattr("mixer_tf.split_batch.split_steps", lambda *given: taken.append(given[1]))
+    monkeypatch.setattr(
+        "mixer_tf.training.split_batch.split_steps", lambda *given: taken.append(given[1])
+    )
     with pytest.raises(Interrupted):
         train(mixer, data, RECIPE, tmp_path, quiet=True, callbacks=stop_after(2))
     assert Run.open(tmp_path).config().parts == 4  # 32 pictures of 64 tokens, 512 in each
-    monkeypatch.setattr("mixer_tf.split_batch.parts_at_once", lambda: 16)
+    monkeypatch.setattr("mixer_tf.training.split_batch.parts_at_once", lambda: 16)
     with pytest.raises(Interrupted):
         resume(tmp_path, data, quiet=True, callbacks=stop_after(2))
     assert taken == [4, 4]
@@ -616,7 +620,7 @@ def test_a_callback_may_end_a_training(tmp_path, tiny_data, monkeypatch, end, ep
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mixer_tf.trainer.make_result", killed)
+        patch.setattr("mixer_tf.training.trainer.make_result", killed)
         with pytest.raises(RuntimeError, match="killed"):
             train(
                 SMALL, tiny_data, RECIPE, out, callbacks=lambda run: [keep, End(*end)], quiet=True
@@ -641,7 +645,7 @@ def test_memory_that_is_full_while_a_model_is_built_is_told(tiny_data, tmp_path,
     def full(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr("mixer_tf.trainer.compiled", full)
+    monkeypatch.setattr("mixer_tf.training.trainer.compiled", full)
     with pytest.raises(ValueError, match="The memory does not hold"):
         train(SMALL, tiny_data, RECIPE, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
@@ -739,7 +743,7 @@ def test_what_hosts_must_have_in_common(tiny_data):
 
 def test_the_rate_of_an_epoch_leaves_validation_out(monkeypatch):
     now = iter([10.0, 11.0, 12.0])
-    monkeypatch.setattr("mixer_tf.progress.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("mixer_tf.training.progress.time.perf_counter", lambda: next(now))
     bar, logs = Progress("a", 100, 2, 1, quiet=True), {"val_accuracy": 0.5, "loss": 1.0}
     bar.on_train_begin()
     bar.on_epoch_begin(0)

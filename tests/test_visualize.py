@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixer_tf import build, drawings, figures, shuffling, visualize
+from mixer_tf import build, figures, visualize
 from mixer_tf.cli import main
+from mixer_tf.drawing import drawings, shuffling
+from mixer_tf.drawing.subject import NotHere, Subject
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
 from mixer_tf.sampling import sample
-from mixer_tf.subject import NotHere, Subject
 from mixer_tf.variants import MixerConfig
 
 SMALL = MixerConfig(2, 16, 8, 16, (4, 4))

@@ -101,7 +101,7 @@ def compare(name):
     """Largest difference of the logits of a whole network, and what is compared."""
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     from mixer_tf import zoo
-    from mixer_tf.timm_relatives import RelativeFile, fill_relative
+    from mixer_tf.exchange.timm_relatives import RelativeFile, fill_relative
 
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -7,9 +7,9 @@ import numpy as np
 
 from mixer_tf import stages
 from mixer_tf.evaluate import log_probabilities
-from mixer_tf.npz import NpzFile
 from mixer_tf.run_data import load_run_data
 from mixer_tf.sampling import sample
+from mixer_tf.storage.npz import NpzFile
 
 
 class NotHere(Exception):

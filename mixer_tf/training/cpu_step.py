@@ -6,7 +6,8 @@ A Mixer's blocks are fused (`fused_blocks`), and its batches computed in parts
 
 import keras
 
-from mixer_tf import hosts, stack, variants
+from mixer_tf import stack, variants
+from mixer_tf.distributed import hosts
 
 
 def set_threads(model, input_shape, recipe, precision="auto"):
@@ -26,7 +27,7 @@ def set_threads(model, input_shape, recipe, precision="auto"):
     mixer = variants.find_mixer(model)
     if mixer is None or hosts.join() or tf.config.list_physical_devices("GPU"):
         return
-    from mixer_tf import fused_blocks, split_batch
+    from mixer_tf.training import fused_blocks, split_batch
 
     if _draws(mixer) or recipe.token_dropout:
         return  # then parts follow each other, see `prepare`
@@ -51,7 +52,8 @@ def prepare(model, recipe, runtime, parts=0):
     """
     if not runtime.fuses_blocks or recipe.recompute:
         return 0
-    from mixer_tf import fused_blocks, split_batch, stages
+    from mixer_tf import stages
+    from mixer_tf.training import fused_blocks, split_batch
 
     if fused_blocks.why_not(model):
         return 0
@@ -71,7 +73,7 @@ def _draws(mixer):
 
 def _parts(mixer, input_shape, recipe, at_once):
     """Of a batch; 1 where the step is not Keras's."""
-    from mixer_tf import split_batch
+    from mixer_tf.training import split_batch
 
     if recipe.sam:
         return 1

@@ -12,8 +12,8 @@ from concurrent import futures
 import numpy as np
 from PIL import Image
 
-from mixer_tf import decoding
-from mixer_tf.report import Report, printable
+from mixer_tf.reading import decoding
+from mixer_tf.reading.report import Report, printable
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 _AHEAD = 32  # pictures that are decoded before they are asked for

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 
-from mixer_tf import cpu_step, finetune, stack
-from mixer_tf.optimizers import make_loss, make_optimizer, sum_first
-from mixer_tf.recompute import recompute_blocks
+from mixer_tf import stack
 from mixer_tf.runtime import has_convolutions
-from mixer_tf.sam import sharpen
+from mixer_tf.training import cpu_step, finetune
+from mixer_tf.training.optimizers import make_loss, make_optimizer, sum_first
+from mixer_tf.training.recompute import recompute_blocks
+from mixer_tf.training.sam import sharpen
 
 
 def compiled(config, recipe, runtime, steps_per_epoch, load_pretrained):

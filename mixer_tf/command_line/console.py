@@ -24,7 +24,7 @@ def load_backend(computing=True):
         importlib.import_module("keras")
     # It warns of every further model that it compiles, which says nothing to who compares some.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from mixer_tf import hosts
+    from mixer_tf.distributed import hosts
 
     hosts.join()  # before anything is computed
     if computing or _has_gpu():

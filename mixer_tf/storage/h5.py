@@ -12,7 +12,7 @@ import warnings
 import h5py
 import numpy as np
 
-from mixer_tf import files
+from mixer_tf.storage import files
 
 _MOST_ITEMS = 100_000  # of arrays and groups together
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from mixer_tf import stack
-from mixer_tf.cluster import WorkerLost, from_environment, within
-from mixer_tf.meeting import meet
+from mixer_tf.distributed.cluster import WorkerLost, from_environment, within
+from mixer_tf.distributed.meeting import meet
 
 _ROOM = 1 << 14  # bytes in which a worker says what it is about to do
 
@@ -107,7 +107,7 @@ def _join_tensorflow(cluster):
     except RuntimeError as error:
         raise ValueError(
             "TensorFlow has computed something already, too early to join other workers; call "
-            "mixer_tf.hosts.join() first."
+            "mixer_tf.distributed.hosts.join() first."
         ) from error
     # TensorFlow keeps the signal for itself, and the process would outlive a request to end.
     with contextlib.suppress(ValueError):  # not in the main thread

@@ -3,11 +3,12 @@
 import math
 import pathlib
 
-from mixer_tf import h5, npz, zoo
+from mixer_tf import zoo
 from mixer_tf.checkpoints import fill, save_npz
+from mixer_tf.exchange.timm_relatives import RelativeFile, fill_relative, scale_as_timm
+from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.runs import Run
-from mixer_tf.timm_relatives import RelativeFile, fill_relative, scale_as_timm
-from mixer_tf.timm_weights import TimmFile
+from mixer_tf.storage import h5, npz
 from mixer_tf.variants import RELATIVES, VARIANTS
 
 _MOST_CLASSES = 100_000  # ImageNet-21k has 21,843; a model is built before the weights are read

@@ -5,12 +5,14 @@ import dataclasses
 import math
 import pathlib
 
-from mixer_tf import npz, pretrained, stages, zoo
+from mixer_tf import stages, zoo
 from mixer_tf.checkpoints import ModelWeights, fill
+from mixer_tf.exchange import pretrained
+from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.mixer import build_mixer
 from mixer_tf.resizing import weights_for
 from mixer_tf.runs import Run
-from mixer_tf.timm_weights import TimmFile
+from mixer_tf.storage import npz
 from mixer_tf.variants import find_mixer, other_function
 
 _SIZES = ("num_blocks", "hidden_dim", "channels_mlp_dim", "patch_size")  # of any picture size

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixer_tf import figures, stages, zoo
 from mixer_tf.batches import EvaluationBatches
-from mixer_tf.subject import NotHere
+from mixer_tf.drawing.subject import NotHere
 
 _STEPS, _BATCH = 40, 32
 _MACS = 10**8  # of one picture; beyond, 40 steps take minutes on a CPU

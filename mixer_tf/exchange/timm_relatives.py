@@ -7,8 +7,8 @@ of every gMixer and ResMLP by ImageNet's means and deviations, which `scale_as_t
 import numpy as np
 
 from mixer_tf.checkpoints import fill
+from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.relatives import Affine
-from mixer_tf.timm_weights import TimmFile
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")  # of red, green, blue in [0, 1]
 _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], "float32")

@@ -8,8 +8,9 @@ import sys
 
 import click
 
-from mixer_tf import cli_resume, zoo
-from mixer_tf.console import load_backend, remark
+from mixer_tf import zoo
+from mixer_tf.command_line import resume
+from mixer_tf.command_line.console import load_backend, remark
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES, default_recipe, tailored
 
@@ -43,12 +44,12 @@ def make_plan(names, flags, default_name):
     if flags["per_device"] and flags["batch_size"]:
         raise ValueError("Give --batch-size, for all devices together, or --per-device, not both.")
     given = _given()
-    begun = cli_resume.begun(flags["out"], names) if flags["resume"] else {}
+    begun = resume.begun(flags["out"], names) if flags["resume"] else {}
     base = None
     if begun:  # what is not said again is as it was, also for models that have not begun
         first = next(iter(begun.values()))
         base = first.config().recipe
-        kept = {k: v for k, v in cli_resume.kept(first).items() if k not in given}
+        kept = {k: v for k, v in resume.kept(first).items() if k not in given}
         flags = {**flags, **kept}
     flags = {**flags, "pretrained": _pretrained(flags["pretrained"] or "")}
     name = flags["recipe"] or default_recipe(flags["data"], flags["pretrained"])
@@ -60,7 +61,7 @@ def make_plan(names, flags, default_name):
     recipe = _recipe(name, flags, None if "recipe" in given else base)
     data = _data(names, flags, begun)
     for model, run in begun.items():
-        cli_resume.check(run, given, flags, recipe.in_epochs(len(data[model].train)))
+        resume.check(run, given, flags, recipe.in_epochs(len(data[model].train)))
     stem = pathlib.Path(flags["data"]).stem
     out = flags["out"] or _free(pathlib.Path("runs") / default_name.format(data=stem))
     size = flags["image_size"]
@@ -83,7 +84,7 @@ def _given():
 
 
 def _is_one_of_several():
-    from mixer_tf import hosts
+    from mixer_tf.distributed import hosts
 
     return hosts.join() is not None
 
@@ -92,7 +93,8 @@ def _recipe(name, flags, base):
     """A recipe with what the flags change in it; `base`: of a run that has begun."""
     recipe = base or RECIPES[name]
     if flags["per_device"]:
-        from mixer_tf import batch_size, runtime
+        from mixer_tf import runtime
+        from mixer_tf.distributed import batch_size
 
         replicas = runtime.choose(flags["precision"]).replicas
         recipe = batch_size.scaled(recipe, flags["per_device"], replicas)

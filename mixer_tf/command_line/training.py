@@ -6,9 +6,9 @@ import shlex
 import click
 
 from mixer_tf import zoo
-from mixer_tf.cli_flags import training_flags
-from mixer_tf.cli_plan import make_plan
-from mixer_tf.report import printable
+from mixer_tf.command_line.flags import training_flags
+from mixer_tf.command_line.plan import make_plan
+from mixer_tf.reading.report import printable
 
 
 class Stopped(click.ClickException):
@@ -18,7 +18,7 @@ class Stopped(click.ClickException):
 @contextlib.contextmanager
 def _resumable(how):
     """Say how to go on where a training is stopped: `how`, flags for the same command."""
-    from mixer_tf.saving import Interrupted
+    from mixer_tf.training.saving import Interrupted
 
     try:
         yield
@@ -96,7 +96,7 @@ def compare(names, more, **flags):
 
 
 def _is_chief():
-    from mixer_tf import hosts
+    from mixer_tf.distributed import hosts
 
     return hosts.join() is None or hosts.join().is_chief
 

@@ -2,8 +2,8 @@
 
 import statistics
 
-from mixer_tf import files
 from mixer_tf.evaluate import predict_logits, score
+from mixer_tf.storage import files
 from mixer_tf.version import versions
 
 

@@ -5,8 +5,9 @@ import threading
 
 import keras
 
-from mixer_tf import h5, hosts
-from mixer_tf.state import save_state
+from mixer_tf.distributed import hosts
+from mixer_tf.storage import h5
+from mixer_tf.training.state import save_state
 
 _MEANS = ("loss", "accuracy")  # that Keras takes over the training steps of an epoch
 

@@ -12,7 +12,7 @@ import os
 import keras
 import tensorflow as tf
 
-from mixer_tf.step_metrics import measure
+from mixer_tf.training.step_metrics import measure
 
 TOKENS = 4096  # in a part: 64 pictures of 64 tokens, what measured best, see docs/speed.md
 

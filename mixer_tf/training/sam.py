@@ -7,7 +7,7 @@ show that it helps Mixers most of all.
 
 import keras
 
-from mixer_tf.step_metrics import measure
+from mixer_tf.training.step_metrics import measure
 
 
 def sharpen(model, radius):

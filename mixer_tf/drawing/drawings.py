@@ -6,9 +6,10 @@ Each public function takes a `Subject` and a path and writes the file, or raises
 
 import numpy as np
 
-from mixer_tf import figures, shuffling, stages
+from mixer_tf import figures, stages
+from mixer_tf.drawing import shuffling
+from mixer_tf.drawing.subject import NotHere
 from mixer_tf.runs import Run
-from mixer_tf.subject import NotHere
 
 
 def _stem(subject):

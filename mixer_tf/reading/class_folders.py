@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from mixer_tf import pictures
-from mixer_tf.report import printable
+from mixer_tf.reading import pictures
+from mixer_tf.reading.report import printable
 
 # Folders of class folders, in small or capital letters -> which set they are.
 _SPLITS = {

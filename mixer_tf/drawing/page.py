@@ -2,7 +2,7 @@
 
 import html
 
-from mixer_tf import files
+from mixer_tf.storage import files
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;

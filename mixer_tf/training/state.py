@@ -9,9 +9,10 @@ import sys
 
 import numpy as np
 
-from mixer_tf import files, stack
-from mixer_tf.guard import check_finite
-from mixer_tf.npz import NpzFile
+from mixer_tf import stack
+from mixer_tf.storage import files
+from mixer_tf.storage.npz import NpzFile
+from mixer_tf.training.guard import check_finite
 
 
 def save_state(path, model, progress, previous=None):

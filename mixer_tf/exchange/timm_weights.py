@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from mixer_tf.npz import finite
+from mixer_tf.storage.npz import finite
 
 _PARTS = {
     "norm1": "LayerNorm_0",

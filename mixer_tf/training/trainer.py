@@ -7,16 +7,18 @@ import zlib
 
 import keras
 
-from mixer_tf import batch_size, files, hosts, runtime, stack
+from mixer_tf import runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
-from mixer_tf.compiling import compiled
-from mixer_tf.copies import OnCopy
-from mixer_tf.guard import LossGuard, memory_told
-from mixer_tf.optimizers import make_loss, make_optimizer
-from mixer_tf.progress import Progress
-from mixer_tf.result import make_result
-from mixer_tf.saving import KeepWeights, SaveState, StopAfterEpoch
-from mixer_tf.state import load_newest
+from mixer_tf.distributed import batch_size, hosts
+from mixer_tf.distributed.copies import OnCopy
+from mixer_tf.storage import files
+from mixer_tf.training.compiling import compiled
+from mixer_tf.training.guard import LossGuard, memory_told
+from mixer_tf.training.optimizers import make_loss, make_optimizer
+from mixer_tf.training.progress import Progress
+from mixer_tf.training.result import make_result
+from mixer_tf.training.saving import KeepWeights, SaveState, StopAfterEpoch
+from mixer_tf.training.state import load_newest
 from mixer_tf.version import versions
 
 
@@ -178,7 +180,7 @@ class Trainer:
     def _run_on(self, batches, options, callbacks):
         several = self.runtime.hosts
         if several and several.strategy:
-            from mixer_tf import host_training  # TensorFlow's alone
+            from mixer_tf.distributed import host_training  # TensorFlow's alone
 
             with memory_told(self.recipe):
                 host_training.fit(self.model, several, batches, callbacks=callbacks, **options)

@@ -2,7 +2,7 @@
 
 import keras
 
-from mixer_tf import hosts
+from mixer_tf.distributed import hosts
 
 
 class OnCopy(keras.callbacks.Callback):

@@ -10,8 +10,9 @@ import urllib.request
 
 from tqdm import tqdm
 
-from mixer_tf import files, zoo
-from mixer_tf.report import printable
+from mixer_tf import zoo
+from mixer_tf.reading.report import printable
+from mixer_tf.storage import files
 
 _PIECE = 1 << 20  # bytes read at a time
 _BUCKET = "https://storage.googleapis.com/mixer_models/"

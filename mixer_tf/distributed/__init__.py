@@ -1,0 +1,1 @@
+"""Several hosts and devices: how they meet, what they agree on, how one is given up."""

@@ -1,0 +1,1 @@
+"""From a folder or a zip to pixels, and what could not be used."""
