@@ -218,6 +218,7 @@ def test_on_a_tpu_runtime_jax_is_chosen_and_tensorboard_added(monkeypatch):
     monkeypatch.chdir(FOLDER)
     monkeypatch.setattr("sys.path", list(sys.path))
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda n: types.SimpleNamespace() if n in there else None
     )
@@ -235,6 +236,9 @@ def test_on_a_tpu_runtime_jax_is_chosen_and_tensorboard_added(monkeypatch):
     monkeypatch.setattr("importlib.metadata.distributions", lambda name: [])
     exec(source(tagged(NAMES[0], "setup")[0]), {})
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    # A command of another process finds the package too, before what was there.
+    assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(FOLDER.parent)
+    assert os.environ["PYTHONPATH"].endswith("elsewhere")
     (command,) = ran
     assert command[1:5] == ["-m", "pip", "install", "--quiet"]
     assert sorted(command[5:]) == ["tensorboard", "tensorflow-cpu"]

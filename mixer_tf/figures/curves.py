@@ -103,7 +103,7 @@ def learning_curves(runs):
             each epoch]}` with `loss`, `accuracy`, `val_loss`, `val_accuracy`).
 
     Returns:
-        A Figure: solid with markers on validation data, dotted in training.
+        A Figure: solid on validation data, dotted with hollow markers in training.
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -113,16 +113,10 @@ def learning_curves(runs):
             epochs = np.arange(1, len(run["history"]["val_" + column]) + 1)
             held_out = scale * np.asarray(run["history"]["val_" + column])
             training = scale * np.asarray(run["history"][column])
-            axes.plot(epochs, training, color=style.colour(i), linestyle=":", lw=1.5)
-            axes.plot(
-                epochs,
-                held_out,
-                color=style.colour(i),
-                marker=style.marker(i),
-                markersize=4,
-                markevery=max(1, len(epochs) // 15),
-                label=name,
-            )
+            look = {"color": style.colour(i), "marker": style.marker(i), "markersize": 4}
+            look["markevery"] = max(1, len(epochs) // 15)
+            axes.plot(epochs, training, **look, linestyle=":", lw=1.5, markerfacecolor="white")
+            axes.plot(epochs, held_out, **look, label=name)
     loss.set(ylabel="loss", title="Loss")
     accuracy.set(ylabel="accuracy (%)", title="Accuracy")
     for axes in (loss, accuracy):
@@ -130,7 +124,8 @@ def learning_curves(runs):
         style.whole_numbers(axes)
         axes.grid(alpha=0.3)
     accuracy.plot([], [], color="0.4", marker="o", markersize=4, label="solid: validation")
-    accuracy.plot([], [], color="0.4", linestyle=":", label="dotted: training")
+    hollow = {"marker": "o", "markersize": 4, "markerfacecolor": "white"}
+    accuracy.plot([], [], color="0.4", linestyle=":", **hollow, label="dotted, hollow: training")
     figure.legend(
         *accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
     )

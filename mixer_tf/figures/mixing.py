@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mixer_tf.figures import style, tiles
 
@@ -91,8 +92,8 @@ def one_patch(picture, changed, panels):
             `[tokens, C]`: absolute change of each number of the table of tokens.
 
     Returns:
-        A Figure: the two pictures, and a map of tokens x channels a panel, all
-        on one logarithmic scale; what moved by less than a thousandth of the
+        A Figure: the two pictures, and a map a panel, a row each token and a column each
+        channel, all on one logarithmic scale; what moved by less than a thousandth of the
         largest change is white.
     """
     across = 3
@@ -110,14 +111,13 @@ def one_patch(picture, changed, panels):
     for axes in grid[len(panels) :]:
         axes.axis("off")
     for axes, (title, difference) in zip(grid, panels):
-        drawn = np.asarray(difference, "float64").T  # [C, tokens]
-        image = axes.imshow(
-            drawn, norm=scale, cmap=colours, aspect="auto", interpolation="nearest", origin="lower"
-        )
-        moved = int((drawn.max(0) > largest / 1000).sum())
-        axes.set_title(f"{title}\n{moved} of {drawn.shape[1]} tokens moved", size=10)
-        axes.set(xlabel="token", ylabel="channel")
+        drawn = np.asarray(difference, "float64")  # [tokens, C], a row each token
+        image = axes.imshow(drawn, norm=scale, cmap=colours, aspect="auto", interpolation="nearest")
+        moved = int((drawn.max(1) > largest / 1000).sum())
+        axes.set_title(f"{title}\n{moved} of {len(drawn)} tokens moved", size=10)
+        axes.set(xlabel="channel", ylabel="token")
         style.whole_numbers(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     below.colorbar(image, ax=list(grid[: len(panels)]), label="absolute change", extend="min")
     return figure
 
