@@ -33,8 +33,9 @@ def visualize(folder):
             with files.replacing(out / name) as beside:
                 draw(subject, beside)
         except NotHere as reason:
-            (out / name).unlink(missing_ok=True)  # an older one would be taken for this run's
-            left_out.append((heading, str(reason)))
+            # Its data may only be out of reach today: an older drawing is kept, off the page.
+            kept = f" An earlier drawing is still there: {name}." if (out / name).exists() else ""
+            left_out.append((heading, f"{reason}{kept}"))
         else:
             drawn.append((name, heading, reading, against))
     title = f"{subject.config.model_name} on {subject.config.data}"

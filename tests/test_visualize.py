@@ -107,11 +107,16 @@ def test_what_is_missing_is_said_and_the_rest_drawn(mixer, page, tmp_path):
     (folder / "patch_projections.npz").write_bytes(b"damaged")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "data": "/nowhere"}))
-    (folder / "figures" / "mistakes.png").write_bytes(b"of an older run")
+    for file in (folder / "figures").iterdir():
+        file.write_bytes(b"drawn earlier") if file.name == "mistakes.png" else file.unlink()
     text = visualize.visualize(folder).read_text("utf-8")
-    drawn = {p.name for p in (folder / "figures").iterdir()}
+    drawn = set(re.findall(r'<img src="([^"]+)"', text))
     assert drawn >= {"projections.png", "mixing_distance.png", "curves.png"}
     assert not drawn & {"evolution.png", "confusion.png", "mistakes.png", "shuffles.png"}
+    files = {p.name for p in (folder / "figures").iterdir()}
+    assert files == drawn | {"index.html", "mistakes.png"}
+    assert (folder / "figures" / "mistakes.png").read_bytes() == b"drawn earlier"
+    assert text.count("An earlier drawing is still there: mistakes.png.") == 1
     assert "no patch_projections.npz" in text
     assert "There is no data &#x27;/nowhere&#x27;" in text
 
