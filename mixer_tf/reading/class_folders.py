@@ -56,10 +56,9 @@ def read(path, image_size, report):
             if decoded:
                 images[split] = arrays
                 classes[split] = [places[parts][1] for parts in decoded]
-                known = [
-                    "/".join(parts[1:] if parted else parts) for parts in decoded
-                ]  # no `train/`
-                sums = [zlib.crc32(name.encode("utf-8", "replace")) for name in known]
+                known = ["/".join(parts[parted:]) for parts in decoded]  # no `train/`
+                known = [pictures.composed(name).encode("utf-8", "replace") for name in known]
+                sums = [zlib.crc32(name) for name in known]
                 names[split] = np.array(sums, "uint32")
     unread = {places[parts][0] for parts in files} - {"train", *images}
     if unread:  # else pictures of train/ would take their place
@@ -83,14 +82,14 @@ def read(path, image_size, report):
 
 def _class_alone(parts):
     """`(split, class)` of a picture in class folders alone; None beside them: it has no class."""
-    return ("train", parts[0]) if len(parts) > 1 else None
+    return ("train", pictures.composed(parts[0])) if len(parts) > 1 else None
 
 
 def _place(parts):
     """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
     # A class may be called train too; a split holds class folders, so its pictures lie deeper.
     split = _SPLITS.get(parts[0].lower())
-    return (split, parts[1]) if split and len(parts) > 2 else None
+    return (split, pictures.composed(parts[1])) if split and len(parts) > 2 else None
 
 
 def _remark_on_folders(files, places, report):

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pathlib
+import unicodedata
 import zipfile
 from concurrent import futures
 
@@ -39,7 +40,12 @@ def find(path, report):
     """
     files = _zip_files(path, report) if path.is_file() else _folder_files(path, report)
     # Name by name: as whole paths "dog house/1.png" comes before "dog/1.png".
-    return dict(sorted(files.items()))
+    return dict(sorted(files.items(), key=lambda item: [*map(composed, item[0])]))
+
+
+def composed(name):
+    """A name with each accent as one character where there is one; macOS may write two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def open_all(path):
