@@ -10,6 +10,7 @@ these files.
 
 import argparse
 import pathlib
+import shlex
 import shutil
 import sys
 
@@ -94,7 +95,7 @@ def time_to_mark(run):
 
 def recipe_name(result):
     """The `--recipe` of its command; the command's own choice for pictures is `quick`."""
-    words = result["command"].split()
+    words = shlex.split(result["command"].replace("--recipe=", "--recipe "))
     return words[words.index("--recipe") + 1] if "--recipe" in words else "quick"
 
 

@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--epochs", type=int, help="fewer than the recipe's 56")
     options = parser.parse_args()
-    console.load_backend(computing=False)
+    console.load_backend(training=True)
 
     from resumable import train_to_the_end
 

@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--data", default="cifar10")
     options = parser.parse_intermixed_args()
-    console.load_backend(computing=False)
+    console.load_backend(training=True)
 
     from resumable import train_to_the_end
 

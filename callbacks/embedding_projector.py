@@ -128,7 +128,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
     def _set(self, name, vectors, header, rows, tiles, side=None):
         """Write one set of points; gives its part of the configuration."""
         folder = pathlib.Path(self.log_dir, "projector")
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         vectors = np.nan_to_num(np.asarray(vectors, "float32"))  # one NaN hides all points
         with files.replacing(folder / f"{name}.tsv") as beside:
             np.savetxt(beside, vectors, fmt="%.5g", delimiter="\t")

@@ -11,6 +11,8 @@ def find_layer(model, path):
     Raises:
         ValueError: there is none; the message lists what there is.
     """
+    if (whole := _search(model, path)) is not None:  # a name may have dots of its own
+        return whole
     first, *rest = path.split(".")
     found = _search(model, first)
     if found is None:
@@ -155,7 +157,7 @@ def drawable(images):
         low, high = float(images.min()), float(images.max())
         if low < 0:  # the darkest black, the lightest white
             images = (images - low) * (255 / (high - low or 1))
-        elif high <= 1:
+        elif high <= 1.5:  # resizing may leave a little more than 1
             images = images * 255
     return np.clip(np.round(images), 0, 255).astype("uint8")
 
@@ -220,10 +222,11 @@ def probabilities(answer):
     """Logits, or probabilities, `[N, classes]` as probabilities that sum to 1.
 
     Those of a sigmoid do not: they are divided by their sum. A hundredth above 1 is rounding, of a
-    sum in float16 for example.
+    sum in float16 for example. Nothing but zeros, a head that has learned nothing, says each class.
     """
     answer = np.nan_to_num(np.asarray(answer, "float64"))
     if (answer >= 0).all() and (answer <= 1.01).all():
-        return answer / np.maximum(answer.sum(-1, keepdims=True), np.finfo("float64").tiny)
+        answer = np.where(answer.any(-1, keepdims=True), answer, 1)
+        return answer / answer.sum(-1, keepdims=True)
     shifted = np.exp(answer - answer.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)

@@ -87,6 +87,7 @@ class PatchProjections(keras.callbacks.Callback):
             kernels = np.append(kernels, kernel[None], axis=0).astype("float16")
         rest = _regular(epochs, max(2, min(_MOST, _BYTES // (2 * kernel.size))))
         epochs, kernels = epochs[rest], kernels[rest]
+        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the folder
         with files.replacing(path) as beside, open(beside, "wb") as file:
             np.savez(file, order=order, epochs=epochs, kernels=kernels)
         return order

@@ -45,7 +45,7 @@ class TokenMixing(keras.callbacks.Callback):
         self.every = every
 
     def on_train_begin(self, logs=None):
-        self._drawn = None
+        self._epoch = self._drawn = None
         self._blocks = self.blocks
         if self._blocks is None:
             numbers = range(3 if "{}" in self.layer else 1)
@@ -78,9 +78,8 @@ class TokenMixing(keras.callbacks.Callback):
             self._draw(epoch)
 
     def on_train_end(self, logs=None):
-        last = getattr(self, "_epoch", None)
-        if last is not None and self._drawn != last:
-            self._draw(last)
+        if self._epoch is not None and self._drawn != self._epoch:
+            self._draw(self._epoch)
 
     def _draw(self, epoch):
         self._drawn = epoch

@@ -29,6 +29,8 @@ def compare(models, data, recipe, out, *, resuming=False, callbacks=lambda run: 
         ValueError: a name is unknown or stands twice, or `out` holds other files, or
             one of the models cannot be trained so; nothing has been trained then.
     """
+    if not len(models):
+        raise ValueError("No model is given; name at least one.")
     if not isinstance(data, dict):
         data = dict.fromkeys(models, data)
     out = pathlib.Path(out)

@@ -77,7 +77,8 @@ class Split:
 
         The pixels are left out: another release of a JPEG decoder may round them otherwise.
         """
-        known = [self.labels] if self.names is None else [self.labels, self.names]
+        known = [np.asarray(self.labels, "int64")]  # the same in whatever type they are given
+        known += [] if self.names is None else [self.names]
         sums = [f"{zlib.crc32(np.ascontiguousarray(part)):08x}" for part in known]
         return ", ".join([str(len(self)), *sums])
 

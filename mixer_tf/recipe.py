@@ -5,6 +5,7 @@ The same recipe serves every model of a comparison; those with a name are in `re
 
 import dataclasses
 
+from mixer_tf.plain import make_plain
 from mixer_tf.reading.report import printable
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
@@ -25,6 +26,7 @@ class Augmentation:
     mix_probability: float = 1.0  # share of batches that are mixed, by MixUp or CutMix in turns
 
     def __post_init__(self):
+        make_plain(self)
         bounds = {"shift": 1, "rotation": 1, "zoom": 1, "magnitude": 1, "mix_probability": 1}
         bounds |= {"mixup": 100, "cutmix": 1}
         for name, upper in bounds.items():
@@ -66,6 +68,7 @@ class Recipe:
     shares: int = 1  # parts that a batch is augmented in, so that hosts can share that work
 
     def __post_init__(self):
+        make_plain(self)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"There is no optimizer {self.optimizer!r}; there are: {', '.join(OPTIMIZERS)}."

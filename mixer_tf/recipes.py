@@ -100,8 +100,10 @@ class Cifar(Recipe):
 class Heavy(Cifar):
     """`cifar` with heavier augmentation, for networks that learn the pictures by heart under it."""
 
-    epochs: int = 120
-    augmentation: Augmentation = Augmentation(shift=0.125, flip=True, rand_augment=2, cutmix=1.0)
+    learning_rate: float = 3e-3
+    augmentation: Augmentation = Augmentation(
+        shift=0.125, flip=True, rand_augment=2, cutmix=1.0, mix_probability=0.5
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from mixer_tf import stack
 from mixer_tf.resnet import batch_norm, conv_norm, mean_and_head, rescale
 
 _STEM = 48
@@ -65,7 +66,9 @@ def fuse(model):
         )
     head = [layer for layer in model.layers if layer.name == "head"]
     classes = head[0].units if head else 0
-    deployed = build_repvgg_a0(model.input_shape[1:], classes, f"{model.name}_fused", fused=True)
+    name = f"{model.name}_fused"
+    with stack.policy_of(model):
+        deployed = build_repvgg_a0(model.input_shape[1:], classes, name, fused=True)
     for layer in deployed.layers:
         if isinstance(layer, layers.Conv2D):
             layer.set_weights(_one_convolution(model, layer.name))

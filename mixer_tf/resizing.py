@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from mixer_tf import stages
+from mixer_tf import stack, stages
 from mixer_tf.checkpoints import ModelWeights, fill
 from mixer_tf.mixer import build_mixer
 
@@ -39,7 +39,8 @@ def resize(model, input_shape):
         ValueError: the model is no Mixer, or the shape does not fit it.
     """
     config, source = weights_for(model, input_shape)
-    resized = build_mixer(config, input_shape, stages.num_classes(model), name=model.name)
+    with stack.policy_of(model):
+        resized = build_mixer(config, input_shape, stages.num_classes(model), name=model.name)
     return fill(resized, source)
 
 

@@ -9,7 +9,7 @@ from mixer_tf import zoo
 from mixer_tf.reading.report import printable
 from mixer_tf.recipe import Recipe
 from mixer_tf.storage import files
-from mixer_tf.variants import MixerConfig, find_mixer
+from mixer_tf.variants import RELATIVES, MixerConfig, find_mixer
 from mixer_tf.version import __version__
 
 FORMAT = 1
@@ -21,7 +21,8 @@ class RunConfig:
     """All that rebuilds the model and the run.
 
     Raises:
-        ValueError: seed or `save_every` is no whole number, or below 0.
+        ValueError: seed or `save_every` is no whole number, or below 0; or the activation has
+            no name.
     """
 
     model: str | MixerConfig
@@ -49,6 +50,11 @@ class RunConfig:
             if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"{name} is {value!r}; give a whole number, 0 or more.")
             object.__setattr__(self, name, int(value))  # JSON knows no numpy; so, where frozen
+        activation = getattr(self.model, "activation", "")
+        if not isinstance(activation, str):
+            raise ValueError(
+                f"activation is {activation!r}; give its name, which config.json can keep."
+            )
 
     @property
     def num_classes(self):
@@ -110,6 +116,10 @@ class RunConfig:
         if config is not None:
             weights = config.count_weights(self.input_shape, self.num_classes)
             large |= {"blocks": config.num_blocks, "weights": weights}
+        elif self.model in RELATIVES:  # their largest part: each token with each other
+            relative = RELATIVES[self.model]
+            rows, columns = relative.token_grid(self.input_shape)
+            large["weights"] = relative.num_blocks * (rows * columns) ** 2
         for name, size in large.items():
             if size > _MOST[name]:
                 raise ValueError(f"{size:,} {name}, more than {_MOST[name]:,}")

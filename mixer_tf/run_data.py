@@ -11,12 +11,18 @@ def check_classes(config, data):
         data: a `Data`.
 
     Raises:
-        ValueError: number or names of its classes are others.
+        ValueError: number or names of its classes are others, or the channels of its pictures.
     """
     if data.class_names != config.class_names:
         raise ValueError(
             f"The run was trained on {config.num_classes} classes of {config.data}; {data.name} "
             f"has {data.num_classes} others."
+        )
+    channels, needed = data.image_shape[2], config.input_shape[2]
+    if channels != needed:
+        raise ValueError(
+            f"The run was trained on pictures of {needed} channels; those of {data.name} have "
+            f"{channels}. Give pictures that are {'grey' if needed == 1 else 'RGB'} throughout."
         )
 
 

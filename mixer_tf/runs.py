@@ -43,7 +43,16 @@ def set_aside(folder):
             pass
         earlier = folder.parent / "earlier"
         earlier.mkdir(exist_ok=True)
-        folder.rename(earlier / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.rename(free_name(earlier / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def free_name(path):
+    """`path`, or `path-2`, `path-3` ... where that holds something already."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
 
 
 class Run:

@@ -73,7 +73,10 @@ def load(model, data, input_shape=None, num_classes=None):
     run = Run.open(FOLDER / f"{model}-{data}")
     config = run.config()
     trained = (tuple(config.input_shape), config.num_classes)
-    asked = (tuple(input_shape or trained[0]), trained[1] if num_classes is None else num_classes)
+    asked = zoo.checked_shape(
+        trained[0] if input_shape is None else input_shape,
+        trained[1] if num_classes is None else num_classes,
+    )
     if asked != trained:
         raise ValueError(
             f"The weights of {model} trained on {data} are for pictures {trained[0]} and "

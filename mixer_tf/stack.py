@@ -62,6 +62,12 @@ def policy(name=None):
         keras.mixed_precision.set_global_policy(before)
 
 
+def policy_of(model):
+    """The context `policy` with the one that a model of this suite was made under."""
+    stem = model.get_layer("stem")
+    return policy((getattr(stem, "dtype_policy", None) or stem._dtype_policy).name)
+
+
 def only_keras_3(what):
     """Refuse, under Keras 2.15, something that it does not do here (ValueError)."""
     if not KERAS_3:

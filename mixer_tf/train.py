@@ -40,7 +40,8 @@ def train(
         out: folder of the run; new, or empty.
         image_size: `(height, width)` that the model sees; by default what
             `input_size` says.
-        seed: decides initial weights, order, augmentation and dropout.
+        seed: decides initial weights, order, augmentation and dropout. It is also given to the
+            generators of Python, numpy and the engine, by `keras.utils.set_random_seed`.
         precision: one of `runtime.PRECISIONS`.
         pretrained: weights to begin with, see `finetune.open_source`; the head
             begins at zero.

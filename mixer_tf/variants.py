@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import numbers
 
+from mixer_tf.plain import make_plain
+
 _RATES = ("dropout", "stochastic_depth", "head_dropout", "token_dropout")
 
 
@@ -35,6 +37,7 @@ class MixerConfig:
 
     def __post_init__(self):
         _check_sizes(self, "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
+        make_plain(self)
         for name in _RATES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a rate in [0, 1).")

@@ -122,7 +122,7 @@ _FIGURES = [
         "Which classes are mistaken",
         drawings.confusion,
         "Test pictures by their true class (row) and predicted class (column): all, or 2,000 "
-        "evenly taken (of large pictures fewer), as in the two figures below.",
+        "evenly taken (of large pictures fewer), as in the figure below.",
         "mistakes spread evenly over a row: then the classes have nothing in common that "
         "explains them.",
     ),
@@ -137,9 +137,9 @@ _FIGURES = [
         "embedding.png",
         "The pre-logits as a map",
         drawings.embedding,
-        "Test pictures by the first two principal components of what the head sees; rings mark "
-        "wrong answers. Classes that lie apart here are told apart with ease (more than 18 have "
-        "one colour). The Projector of TensorBoard shows all components.",
+        "Test pictures, at most 1,000 of those, by the first two principal components of what the "
+        "head sees; rings mark wrong answers. Classes that lie apart here are told apart with ease "
+        "(more than 18 have one colour). The Projector of TensorBoard shows all components.",
         "rings spread evenly over the map instead of where classes meet.",
     ),
     (

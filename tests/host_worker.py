@@ -31,8 +31,8 @@ def prepared():
         test=digits.test.take(slice(0, 60)),
     )
     augmentation = Augmentation(shift=0.1, mixup=0.2, mix_probability=0.5)
-    recipe = Recipe(3, 24, warmup_epochs=0.5, clip_norm=0.3, ema=0.9, augmentation=augmentation)
-    return data, recipe
+    recipe = Recipe(3, 24, "muon", warmup_epochs=0.5, clip_norm=0.3, ema=0.9)
+    return data, dataclasses.replace(recipe, augmentation=augmentation)
 
 
 def shown(run):
@@ -48,6 +48,13 @@ def shown(run):
         callbacks.Throughput(run.folder, recipe.batch_size),
         callbacks.Confusion(run.folder, *pictures),
     ]
+
+
+def impatient(run):
+    """Keras's own, which finds every epoch after the first no better."""
+    import keras
+
+    return [keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=0)]
 
 
 def checksum(run):
@@ -93,6 +100,10 @@ def main(folder, die=False):
         MODEL, data, recipe, out / "run", seed=5, precision="float32", callbacks=shown
     )
     seen |= {"losses": watch.rows, "checksums": watch.checksums, "result": result}
+    stopped = training.train(
+        MODEL, data, recipe, out / "stopped", seed=5, callbacks=impatient, quiet=True
+    )
+    seen["epochs until stopped"] = stopped["epochs"]
 
     other = dataclasses.replace(recipe, batch_size=24 if several.index == 0 else 48)
     try:

@@ -1,6 +1,7 @@
 import csv
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -536,6 +537,8 @@ def test_pictures_are_drawn_in_whatever_range_the_model_takes_them():
     np.testing.assert_array_equal(layers.drawable(whole / 127.5 - 1), whole)
     np.testing.assert_array_equal(layers.drawable(whole // 255), whole // 255)  # nearly black
     np.testing.assert_array_equal(layers.drawable(np.array([-1.0, -1.0])), [0, 0])
+    resized = np.array([0, 0.2, 1.000001])  # with antialiasing: a little above 1
+    np.testing.assert_array_equal(layers.drawable(resized), whole[0])
 
 
 def test_answers_as_probabilities():
@@ -545,7 +548,8 @@ def test_answers_as_probabilities():
     expected = [[0.6, 0.2, 0.2], [0.25, 0.25, 0.5]]
     np.testing.assert_allclose(layers.probabilities(sigmoid), expected)
     rounded = [[1.000001, 0.0, 0.0], [0.0, 0.0, 0.0], [0.7, 0.2, 0.1]]  # of float16
-    np.testing.assert_allclose(layers.probabilities(rounded), [[1, 0, 0], [0, 0, 0], softmax[0]])
+    third = [1 / 3] * 3  # of nothing but zeros, a sigmoid's or a fresh head's
+    np.testing.assert_allclose(layers.probabilities(rounded), [[1, 0, 0], third, softmax[0]], 1e-5)
     logits = np.log(softmax[:1]) + 5
     np.testing.assert_allclose(layers.probabilities(logits), softmax[:1])
 
@@ -663,3 +667,25 @@ def test_token_mixing_is_drawn_every_so_often_and_at_the_end(tmp_path):
         drawn.on_epoch_end(epoch)
     drawn.on_train_end()
     assert list(events(tmp_path)["token_mixing/block_0"]) == [1, 3, 4]
+    drawn.on_train_begin()
+    drawn.on_epoch_end(5)
+    drawn.on_train_begin()  # a training that is resumed where it had ended has no epoch
+    drawn.on_train_end()
+    assert list(events(tmp_path)["token_mixing/block_0"]) == [1, 3, 4, 5]
+
+
+def test_a_log_folder_that_is_deleted_meanwhile_is_made_again(tmp_path):
+    model = tiny_mixer()
+    shown = everything(tmp_path / "run")
+    for callback in shown:
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch in range(2):
+        shutil.rmtree(tmp_path / "run")
+        for callback in shown:
+            callback.on_epoch_begin(epoch)
+            callback.on_epoch_end(epoch, {"loss": 1.0})
+    shutil.rmtree(tmp_path / "run")
+    for callback in shown:
+        callback.on_train_end()
+    assert (tmp_path / "run" / "projector" / "pictures.tsv").exists()

@@ -183,6 +183,8 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
         compare(["resnet20"], load_data(root, (18, 18)), RECIPES["quick"], out, resuming=True)
     with pytest.raises(ValueError, match="is a file"):
         compare(["resnet20"], load_data(root, (18, 18)), RECIPES["quick"], out / "comparison.md")
+    with pytest.raises(ValueError, match="No model is given"):
+        compare([], load_data(root, (18, 18)), RECIPES["quick"], out / "none")
 
     # The flags it began with may stand there again, others may not.
     again = ["--models", "mixer_cifar_2", "resnet20", "--resume", *flags]
@@ -402,7 +404,7 @@ def test_memory_that_is_full_is_one_line(monkeypatch, capfd, error):
 
 
 def test_commands_do_not_warn_that_another_model_is_compiled():
-    load_backend(computing=False)
+    load_backend(training=True)
     assert not logging.getLogger("tensorflow").isEnabledFor(logging.WARNING)
 
 

@@ -339,6 +339,8 @@ def test_another_picture_of_the_same_class_is_another_set(picture_folder):
     assert before.agrees("")
     assert not before.take(slice(1, None)).agrees(nameless.fingerprint())
     assert before.no_larger((4, 4)).fingerprint() == before.fingerprint()
+    small = dataclasses.replace(before, labels=before.labels.astype("uint8"))
+    assert small.fingerprint() == before.fingerprint()
 
 
 def test_pictures_beside_class_folders_are_counted(picture_folder):

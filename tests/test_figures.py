@@ -173,12 +173,16 @@ def test_stitch_puts_each_picture_in_its_place(count, columns, gap, zoom):
 
 
 def test_sprites_can_be_cut_out_again():
-    tiles = DRAWS.integers(0, 256, (7, 4, 4, 3), dtype="uint8")
-    sheet, side = figures.sprite_sheet(tiles)
-    columns = sheet.shape[1] // side
-    for i in range(7):
-        y, x = i // columns * side, i % columns * side
-        assert np.array_equal(sheet[y : y + side, x : x + side], tiles[i])
+    for count in (1, 2, 5, 7, 12, 30, 128):
+        tiles = DRAWS.integers(0, 255, (count, 4, 4, 3), dtype="uint8")
+        sheet, side = figures.sprite_sheet(tiles)
+        # TensorBoard's shader: rows and columns each from their own side of the sheet,
+        # the place of a sprite by the number of rows.
+        down, across = sheet.shape[0] / side, sheet.shape[1] / side
+        for i in range(count):
+            y, x = int(i // down) * side, int(i % across) * side
+            assert np.array_equal(sheet[y : y + side, x : x + side], tiles[i]), (count, i)
+        assert np.all(sheet[side * (count // int(across) + 1) :] == 255)
     strips, side = figures.sprite_sheet(DRAWS.random((4, 1, 32, 3)))
     assert strips.shape == (64, 64, 3)
     assert side == 32
@@ -187,6 +191,14 @@ def test_sprites_can_be_cut_out_again():
     assert side == 5
     with pytest.raises(ValueError, match="do not fit"):
         figures.sprite_sheet(tiles, limit=2)
+
+
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend():
+    drawn = figures.embedding(
+        DRAWS.random((6, 3)), np.arange(6) % 2, ["_background_", "dog"], np.ones(6, bool)
+    )
+    texts = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert {"_background_", "dog"} <= {text.strip() for text in texts}
 
 
 # ---- orders of pixels ----

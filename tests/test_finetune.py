@@ -404,10 +404,22 @@ def test_a_known_checkpoint_is_fetched_once_and_keeps_its_hash(server, google):
     with pytest.raises(ValueError, match="not the file seen before"):
         pretrained.fetch("mixer_test")
     path.unlink()
-    google.write_bytes(b"another")
+    good = google.with_name("gone").read_bytes()
+    np.savez(google, another=np.zeros(3, "float32"))
     with pytest.raises(ValueError, match="not the file seen before"):
         pretrained.fetch("mixer_test")
     assert not path.exists()
+    google.write_bytes(good)
+    assert pretrained.fetch("mixer_test") == path
+
+
+def test_a_page_instead_of_a_checkpoint_is_not_kept(server, google):
+    good = google.read_bytes()
+    google.write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(ValueError, match=r"cannot be fetched \(the answer is no .npz file\)"):
+        pretrained.fetch("mixer_test")
+    google.write_bytes(good)  # nothing of the page is remembered
+    assert pretrained.fetch("mixer_test").read_bytes() == good
 
 
 def test_offline_says_where_to_put_the_file(server, google, tmp_path):

@@ -52,6 +52,15 @@ def test_h5_round_trip(weights):
         np.testing.assert_array_equal(model.get_weights()[0], file[weights[1]][()])
 
 
+def test_memory_that_is_full_is_no_damage(weights, monkeypatch):
+    def full(path):
+        raise MemoryError
+
+    monkeypatch.setattr(h5, "check", full)
+    with pytest.raises(MemoryError):
+        h5.load_weights(dense(), weights[0])
+
+
 def test_h5_that_reads_another_file(weights, tmp_path):
     """An external array would put 24 bytes of any file of this machine into the weights."""
     path, kernel = weights

@@ -101,6 +101,12 @@ def test_two_processes_train_as_one(alone, pair):
     assert_shown(folder / "run", alone)
 
 
+def test_a_callback_of_the_chief_ends_the_training_of_all(pair):
+    folder, _, seen = pair
+    assert [one["epochs until stopped"] for one in seen] == [2, 2]
+    assert len(columns(folder / "stopped")) == 2
+
+
 def test_other_recipes_are_refused_by_all(pair):
     folder, _, seen = pair
     for one in seen:
@@ -148,6 +154,7 @@ def test_jax_devices_and_processes_train_as_one(tmp_path):
     np.testing.assert_allclose(first["losses"], one, rtol=0, atol=1e-5)
     assert first["checksums"] == second["checksums"]
     assert_shown(tmp_path / "run", tmp_path / "1")
+    assert first["epochs until stopped"] == second["epochs until stopped"] == 2
     assert "batch_size is 48 on worker 1 and 24 on worker 0" in second["disagreement"]
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras.ops import convert_to_numpy as to_numpy
 
-from mixer_tf import machine, runtime
+from mixer_tf import MixerConfig, machine, run_config, runtime
 from mixer_tf.evaluate import score
-from mixer_tf.recipe import Recipe
+from mixer_tf.recipe import Augmentation, Recipe
 from mixer_tf.recipes import RECIPES, default_recipe, tailored
+from mixer_tf.run_config import RunConfig
 from mixer_tf.training.optimizers import make_loss, make_optimizer, make_schedule
 
 
@@ -96,7 +97,7 @@ def test_gradients_are_clipped_together():
     np.testing.assert_allclose(np.concatenate([to_numpy(x) for x in v]), [-0.6, 0, -0.8], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "muon"])
 def test_every_optimizer_descends(name):
     v = keras.Variable(np.array([3.0, -2.0]))
     optimizer = make_optimizer(
@@ -166,12 +167,34 @@ def test_another_length_is_warmed_up_for_the_same_share():
         {"weight_decay": -1},
         {"label_smoothing": 1},
         {"ema": 1.0},
+        {"epochs": 1.5},
+        {"batch_size": 32.0},
+        {"steps": True},
+        {"learning_rate": "fast"},
     ],
 )
 def test_bad_recipes_are_refused(change):
-    ((_, value),) = change.items()
+    *_, value = change.values()
     with pytest.raises(ValueError, match=str(value)):
         dataclasses.replace(Recipe(), **change)
+
+
+def test_numbers_of_numpy_become_pythons(tmp_path):
+    """JSON, which keeps a run, knows none of numpy's."""
+    augmentation = Augmentation(np.float32(0.125), rand_augment=np.int8(2))
+    recipe = Recipe(np.int64(3), np.int32(32), "sgd", np.float32(0.5), augmentation=augmentation)
+    mixer = MixerConfig(np.int64(1), 8, 8, 8, 4, dropout=np.float32(0.5), epsilon=np.float64(1e-3))
+    config = RunConfig(mixer, (8, 8, 3), ("a", "b"), "digits", recipe, 0, "auto", "")
+    run_config.write(tmp_path / "config.json", config)
+    assert run_config.read(tmp_path / "config.json") == config
+    assert config.recipe.learning_rate == 0.5
+    with pytest.raises(ValueError, match="rand_augment is 1.5; give a whole number"):
+        Augmentation(rand_augment=1.5)
+    with pytest.raises(ValueError, match="dropout is None; give a number"):
+        MixerConfig(1, 8, 8, 8, 4, dropout=None)
+    relu = dataclasses.replace(mixer, activation=keras.activations.relu)
+    with pytest.raises(ValueError, match="activation is .*; give its name"):
+        dataclasses.replace(config, model=relu)
 
 
 def test_runtime_says_what_and_why():

@@ -44,6 +44,15 @@ def test_the_model_given_is_left_as_it_is(model):
     assert np.array_equal(np.asarray(model(images)), before)
 
 
+def test_the_precision_is_that_of_the_model_given(model):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        copy = mixer_tf.resize(model, (8, 6, 3))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
+
+
 @pytest.mark.parametrize("shape", [(12, 10, 3), (4, 4, 3), (16, 8, 3), (8, 4, 3)])
 def test_other_sizes_keep_the_sums(model, shape):
     other = mixer_tf.resize(model, shape)

@@ -94,7 +94,9 @@ def test_what_does_not_fit_is_said(kept, tmp_path):
     with pytest.raises(ValueError, match="a model without a name"):
         ship_script().ship(nameless, "digits")
     with pytest.raises(ValueError, match="not for .32, 32, 3."):
-        mixer_tf.build("mixer_cifar_2", (32, 32, 3), weights="digits")
+        mixer_tf.build("mixer_cifar_2", np.array((32, 32, 3)), weights="digits")
+    with pytest.raises(ValueError, match=r"input_shape is \(32,\); give"):
+        mixer_tf.build("mixer_cifar_2", 32, weights="digits")
     file = shipped.FOLDER / "mixer_cifar_2-digits" / "model.weights.h5"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match="not the file that was shipped"):

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 import random
 import resource
 import shutil
@@ -22,7 +23,7 @@ from helpers import ROOT, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_tf import MixerConfig, cli, runs
+from mixer_tf import MixerConfig, cli, run_config, runs
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
@@ -110,6 +111,18 @@ def test_killed_at_every_operation_of_a_save(tmp_path, model, monkeypatch):
         break
     assert count >= 4  # two syncs, two renames
     assert loaded(run, model) == step + 1
+
+
+def test_a_file_that_cannot_be_read_is_not_one_that_cannot_be_written(tmp_path):
+    def write(path, source):
+        with files.replacing(path) as beside:
+            beside.write_bytes(pathlib.Path(source).read_bytes())
+
+    with pytest.raises(FileNotFoundError, match="/nowhere/else") as caught:
+        write(tmp_path / "figure.png", "/nowhere/else")
+    assert "figure" not in str(caught.value)
+    with pytest.raises(OSError, match="figure.png cannot be written .*Make room"):
+        write(tmp_path / "gone" / "figure.png", __file__)
 
 
 WRITER = """
@@ -459,6 +472,24 @@ NAMES = [f.name for f in dataclasses.fields(RunConfig)]
 INNER = [f.name for f in dataclasses.fields(MixerConfig)]
 
 
+def test_relatives_are_bounded_too(tmp_path):
+    about = {"class_names": ("a", "b"), "data": "digits", "seed": 0, "precision": "auto"}
+    for side, many in ((224, False), (9984, True)):
+        config = RunConfig("resmlp_12", (side, side, 3), recipe=Recipe(), command="", **about)
+        run_config.write(tmp_path / "config.json", config)
+        if many:
+            with pytest.raises(ValueError, match="weights, more than"):
+                run_config.read(tmp_path / "config.json")
+        else:
+            assert run_config.read(tmp_path / "config.json") == config
+
+
+def test_a_path_of_no_unicode_comes_back(tmp_path):
+    values = {"data": "/tmp/d\udcff", "class": "caf\u00e9"}
+    files.write_json(tmp_path / "config.json", values)
+    assert files.read_json(tmp_path / "config.json") == values
+
+
 @settings(max_examples=300, deadline=None, database=None)
 @given(data=st.data())
 def test_any_config_is_a_run_of_bounded_size_or_one_line(tmp_path_factory, data):
@@ -544,6 +575,11 @@ def test_a_run_set_aside_keeps_its_files(tmp_path):
     assert kept.name.startswith("run-20")
     assert (kept / "model.weights.h5").read_bytes() == b"hours"
     assert [file.name for file in kept.iterdir()] == ["model.weights.h5"]
+    for _ in range(3):  # within a second
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "more").mkdir()
+        runs.set_aside(tmp_path / "run")
+    assert len(list(earlier.iterdir())) == 4
     (tmp_path / "run").mkdir()
     holder = "import sys, time; from mixer_tf.storage.lock import Lock; Lock(sys.argv[1]).take()"
     command = [sys.executable, "-c", f"{holder}; print(flush=True); time.sleep(60)"]

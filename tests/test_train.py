@@ -445,6 +445,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(straight, tmp_p
     (tmp_path / "half" / "config.json").write_text((out / "config.json").read_text())
     with pytest.raises(ValueError, match="has 10 others"):
         resume(tmp_path / "half", other)
+    colour = [
+        dataclasses.replace(split, images=split.images.repeat(3, axis=-1))
+        for split in (data.train, data.validation, data.test)
+    ]
+    colour = dataclasses.replace(data, train=colour[0], validation=colour[1], test=colour[2])
+    with pytest.raises(ValueError, match="pictures of 1 channels; those of digits have 3"):
+        resume(tmp_path / "half", colour)
     fewer = dataclasses.replace(data, train=data.train.take(slice(1, None)))
     with pytest.raises(ValueError, match="trained on other pictures of digits than are there now"):
         resume(tmp_path / "half", fewer)
@@ -732,6 +739,9 @@ def test_what_hosts_must_have_in_common(tiny_data):
     held_out = dataclasses.replace(tiny_data, validation=tiny_data.validation.take([0]))
     names = dataclasses.replace(tiny_data, class_names=tuple("abcdefghij"))
     known = terms(tiny_data)
+    strided = np.repeat(tiny_data.train.images, 2, axis=0)[::2]  # the same, not contiguous
+    labels = tiny_data.train.labels.astype("uint8")
+    assert terms(dataclasses.replace(tiny_data, train=Split(strided, labels))) == known
     for other, differs in (
         (terms(pixel), "pictures"),
         (terms(held_out), "validation pictures"),

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import random
 import re
 import shutil
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from mixer_tf import build, figures, visualize
 from mixer_tf.cli import main
-from mixer_tf.drawing import drawings, shuffling
+from mixer_tf.drawing import drawings, shuffling, subject
 from mixer_tf.drawing.subject import NotHere, Subject
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
@@ -152,7 +153,12 @@ def test_runs_beside_it_are_compared(mixer, tmp_path, monkeypatch):
 
         patch.setattr(pathlib.Path, "exists", refusing)
         beside = drawings._beside(Subject(Run.open(tmp_path / "small")))
-    assert [run["name"] for run in beside] == ["small", "twin"]
+        monkeypatch.chdir(tmp_path / "small")
+        dots = drawings._beside(Subject(Run.open("../small")))
+    assert [run["name"] for run in beside] == [run["name"] for run in dots] == ["small", "twin"]
+    (tmp_path / "small" / "result.json").unlink()
+    with pytest.raises(NotHere, match="has not ended"):  # others have, but this is not about them
+        drawings._beside(Subject(Run.open(tmp_path / "small")))
 
 
 def test_a_run_that_is_not_whole_is_drawn_as_far_as_it_goes(mixer, tmp_path, monkeypatch):
@@ -192,10 +198,27 @@ def test_filters_are_drawn_in_the_order_of_the_file_under_their_numbers(mixer, m
     assert np.array_equal(drawn["animation"][0], kernels[..., order])
 
 
-@pytest.mark.parametrize("shape", [(0, 4, 4, 1, 8), (8,), (2, 4, 4, 1, 8)])
-def test_snapshots_of_another_shape_are_no_figure(tmp_path, shape):
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"kernels": np.ones((0, 4, 4, 1, 8))},
+        {"kernels": np.ones((8,))},
+        {"kernels": np.ones((2, 4, 4, 1, 8))},
+        {"kernels": np.zeros((3, 4, 4, 1, 8), "V2")},
+        {"order": np.arange(8.0)},
+        {"order": np.arange(8)[:, None]},
+        {"order": np.zeros(8, "V2")},
+        {"epochs": np.zeros(3, "V2")},
+        {"epochs": np.array([0, np.nan, 2])},
+    ],
+    ids=lambda arrays: next(f"{k}-{v.dtype}-{v.shape}" for k, v in arrays.items()),
+)
+def test_snapshots_of_another_kind_are_no_figure(tmp_path, arrays):
     run = make_run(tmp_path / "run", "mixer_nano")
-    np.savez(run.filters_file, order=np.arange(8), epochs=[0, 1, 2], kernels=np.ones(shape))
+    fitting = {"order": np.arange(8), "epochs": [0, 1, 2], "kernels": np.ones((3, 4, 4, 1, 8))}
+    np.savez(run.filters_file, **fitting)
+    assert Subject(run).snapshots[0].shape == (3, 4, 4, 1, 8)
+    np.savez(run.filters_file, **{**fitting, **arrays})
     with pytest.raises(NotHere, match="holds no filters by epoch"):
         _ = Subject(run).snapshots
 
@@ -254,6 +277,36 @@ def test_a_mixer_trains_the_same_on_permuted_patches(mixer, monkeypatch):
     assert np.allclose(patches, as_it_is, rtol=1e-4)
     assert np.abs(pixels - as_it_is).max() > 0.01
     assert len({example.tobytes() for example in examples.values()}) == 3
+
+
+def test_short_trainings_begin_with_the_same_weights_whatever_was_drawn_before(mixer):
+    drawn = Subject(mixer)
+    assert drawn.model.built
+    keras.utils.set_random_seed(3)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        one, two = (shuffling._fresh(drawn)[0] for _ in range(2))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert {layer.compute_dtype for layer in one.layers} == {"float32"}
+    for a, b in zip(one.get_weights(), two.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    following = random.random()
+    keras.utils.set_random_seed(3)
+    assert following == random.random()  # the program's own stream goes on as if nothing had been
+
+
+def test_data_that_may_not_be_read_leaves_out_what_needs_it(mixer, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(mixer.folder, folder)
+
+    def closed(*_):
+        raise PermissionError(13, "Permission denied", "/closed/pictures")
+
+    monkeypatch.setattr(subject, "load_run_data", closed)
+    text = visualize.visualize(folder).read_text("utf-8")
+    assert text.count("its data cannot be used. [Errno 13] Permission denied") >= 4
+    assert '<img src="projections.png"' in text
 
 
 def test_a_large_model_is_not_trained_for_a_figure(mixer, monkeypatch):

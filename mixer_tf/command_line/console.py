@@ -9,25 +9,27 @@ import sys
 import click
 
 
-def load_backend(computing=True):
-    """Import Keras, and where the environment names other hosts, join them.
+def load_backend(training=False):
+    """Import Keras.
 
     The lines that TensorFlow writes to standard error as it starts are left out:
     they come from C++ before its logging can be turned down, and would bury the
     one line that matters. What fails still raises.
 
     Args:
-        computing: also compute something, so that all such lines have come. False where
-            a CPU's threads are still to be set, which TensorFlow refuses afterwards.
+        training: join the other hosts that the environment may name, and compute nothing
+            yet: a CPU's threads are still to be set, which TensorFlow refuses afterwards.
+            Otherwise something is computed, so that all such lines have come.
     """
     with _silence():
         importlib.import_module("keras")
     # It warns of every further model that it compiles, which says nothing to who compares some.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from mixer_tf.distributed import hosts
+    if training:
+        from mixer_tf.distributed import hosts
 
-    hosts.join()  # before anything is computed
-    if computing or _has_gpu():
+        hosts.join()  # before anything is computed
+    if not training or _has_gpu():
         with _silence():
             importlib.import_module("keras").activations.relu([0.0])
 

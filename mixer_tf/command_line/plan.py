@@ -13,6 +13,7 @@ from mixer_tf.command_line import resume
 from mixer_tf.command_line.console import load_backend, remark
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES, default_recipe, tailored
+from mixer_tf.runs import free_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def make_plan(names, flags, default_name):
     name = flags["recipe"] or default_recipe(flags["data"], flags["pretrained"])
     if name not in RECIPES:
         raise ValueError(zoo.unknown("recipe", name, RECIPES))
-    load_backend(computing=False)
+    load_backend(training=True)
     if not flags["out"] and _is_one_of_several():
         raise ValueError("Several hosts need --out, one folder that all of them see.")
     recipe = _recipe(name, flags, None if "recipe" in given else base)
@@ -63,7 +64,7 @@ def make_plan(names, flags, default_name):
     for model, run in begun.items():
         resume.check(run, given, flags, recipe.in_epochs(len(data[model].train)))
     stem = pathlib.Path(flags["data"]).stem
-    out = flags["out"] or _free(pathlib.Path("runs") / default_name.format(data=stem))
+    out = flags["out"] or free_name(pathlib.Path("runs") / default_name.format(data=stem))
     size = flags["image_size"]
     options = {
         "image_size": (size, size) if size else None,
@@ -136,12 +137,3 @@ def _size(name, asked, begun):
         return asked, asked
     entry = zoo.find(name)
     return entry.input_shape[:2] if entry.own_size else None
-
-
-def _free(path):
-    """`path`, or `path-2`, `path-3` ... where that holds something already."""
-    number, candidate = 1, path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate

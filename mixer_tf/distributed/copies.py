@@ -50,9 +50,26 @@ class OnCopy(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._show("on_epoch_end", epoch, logs, update=True)
+        if self._copy.stop_training:  # said to the copy, meant of the training
+            self.model.stop_training = True
 
     def on_train_batch_begin(self, batch, logs=None):
         self._show("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
         self._show("on_train_batch_end", batch, logs)
+
+
+class StopTogether(keras.callbacks.Callback):
+    """Ends a training on all hosts after the epoch in which a callback of the chief ended it.
+
+    Args:
+        several: the `Hosts`.
+    """
+
+    def __init__(self, several):
+        super().__init__()
+        self._several = several
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = self._several.tell(bool(self.model.stop_training))

@@ -142,6 +142,9 @@ def _listen(address):
 
 
 def _read_line(connection):
-    """One line of JSON."""
+    """One line of JSON, a dict (ValueError where a stranger says something else)."""
     with connection.makefile() as lines:
-        return json.loads(lines.readline())
+        said = json.loads(lines.readline())
+    if not isinstance(said, dict):
+        raise ValueError(f"it is no report: {said!r}")
+    return said

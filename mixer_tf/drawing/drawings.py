@@ -146,24 +146,32 @@ def curves(subject, path):
 
 def _beside(subject):
     """This run and the ended ones in the folder it stands in, of the same data, at most 63."""
-    runs, own = [], subject.run.folder.absolute()
-    for folder in [own, *sorted(f for f in own.parent.iterdir() if f != own)]:
-        run = Run(folder)
-        try:
-            if not (run.config_file.exists() and run.result_file.exists()):
-                continue
-            if run.config().data == subject.config.data:
-                runs.append({"name": folder.name, "history": run.history(), "result": run.result()})
-        except (OSError, ValueError):  # not to be read, or damaged: not this run's fault
-            continue
-    return runs[:63]  # so many markers in so many colours can be told apart
+    own = subject.run.folder.resolve()
+    try:
+        others = sorted(folder for folder in own.parent.iterdir() if folder != own)
+    except OSError:  # a folder that others may not look into
+        others = []
+    first, *rest = (_ended(folder, subject.config.data) for folder in [own, *others])
+    if first is None:
+        raise NotHere("the run has not ended.")
+    # So many markers in so many colours can be told apart.
+    return [first, *filter(None, rest)][:63]
+
+
+def _ended(folder, data):
+    """What `cost` shows of an ended run on the same data; None for any other folder."""
+    run = Run(folder)
+    try:
+        if run.config_file.exists() and run.result_file.exists() and run.config().data == data:
+            return {"name": folder.name, "history": run.history(), "result": run.result()}
+    except (OSError, ValueError):  # not to be read, or damaged: not the drawn run's fault
+        pass
+    return None
 
 
 def cost(subject, path):
     """Test accuracy over weights and seconds, beside the runs in the same folder."""
     runs = _beside(subject)
-    if not runs:
-        raise NotHere("the run has not ended.")
     figures.save(figures.accuracy_against_cost(runs), path)
 
 

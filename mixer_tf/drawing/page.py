@@ -50,4 +50,4 @@ def write_page(path, title, facts, figures, left_out):
         parts.append("</ul>")
     parts.append("</body></html>\n")
     with files.replacing(path) as beside:
-        beside.write_text("\n".join(parts), "utf-8")
+        beside.write_text("\n".join(parts), "utf-8", "backslashreplace")

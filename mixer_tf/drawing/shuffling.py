@@ -5,10 +5,12 @@ permuted so, with initial weights permuted alike, every step of its training is
 the same. Here this is tried, not told.
 """
 
+import random
+
 import keras
 import numpy as np
 
-from mixer_tf import figures, stages, zoo
+from mixer_tf import figures, stack, stages, zoo
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.drawing.subject import NotHere
 
@@ -61,14 +63,21 @@ def short_trainings(subject):
 
 
 def _fresh(subject):
-    """The model with new weights and without dropout, and the size of a patch."""
+    """The model with new weights, the same at each call, without dropout; the size of a patch."""
     config = subject.config
     try:
-        known = stages.config_of(subject.model)
+        mixer = stages.config_of(subject.model).without_dropout()
     except ValueError:
-        return config.build(), _patch_for(config.input_shape)
-    mixer = known.without_dropout()
-    return zoo.build(mixer, config.input_shape, config.num_classes), mixer.patch_size
+        mixer = None
+    before = random.getstate()
+    random.seed(0)  # Keras draws the seeds of its initializers from this stream
+    try:
+        with stack.policy("float32"):
+            if mixer is None:
+                return config.build(), _patch_for(config.input_shape)
+            return zoo.build(mixer, config.input_shape, config.num_classes), mixer.patch_size
+    finally:
+        random.setstate(before)
 
 
 def _patch_for(shape):

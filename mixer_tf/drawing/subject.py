@@ -43,7 +43,7 @@ class Subject:
         """The `Data` the run was trained on."""
         try:
             return load_run_data(self.config)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise NotHere(f"its data cannot be used. {error}") from error
 
     @functools.cached_property
@@ -71,7 +71,9 @@ class Subject:
         except (KeyError, ValueError) as error:  # missing or damaged
             raise NotHere("the run has no patch_projections.npz that can be read.") from error
         fits = kernels.ndim == 5 and kernels.size and epochs.shape == kernels.shape[:1]
-        if not fits or sorted(order.ravel()) != list(range(kernels.shape[-1])):
+        fits = fits and order.ndim == 1 and {order.dtype.kind, epochs.dtype.kind} <= {"i", "u"}
+        fits = fits and kernels.dtype.kind == "f"
+        if not fits or sorted(order) != list(range(kernels.shape[-1])):
             raise NotHere("the run's patch_projections.npz holds no filters by epoch.")
         return kernels.astype("float32"), epochs, order
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mixer_tf import zoo
 from mixer_tf.reading.report import printable
-from mixer_tf.storage import files
+from mixer_tf.storage import files, npz
 
 _PIECE = 1 << 20  # bytes read at a time
 _BUCKET = "https://storage.googleapis.com/mixer_models/"
@@ -74,6 +74,7 @@ def fetch(name):
         try:
             with files.replacing(path) as beside:
                 _download(url, beside, name)
+                _open(beside)
                 _check(beside, path)
         except (OSError, EOFError, http.client.HTTPException) as error:  # of urllib.error too
             reason = printable(" ".join(str(getattr(error, "reason", None) or error).split()))
@@ -96,6 +97,14 @@ def _download(url, path, name):
             # urllib does not complain where the connection ends early.
             if bar.n < size:
                 raise EOFError(f"the connection ended after {bar.n:,} of {size:,} bytes")
+
+
+def _open(file):
+    """See that it is an `.npz` before its hash is kept: a page that says no has one, too."""
+    try:
+        npz.NpzFile(file).__exit__()
+    except ValueError as error:
+        raise OSError("the answer is no .npz file") from error
 
 
 def _check(file, path):

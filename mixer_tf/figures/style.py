@@ -34,6 +34,7 @@ def short(text, length=22):
     text = "".join(c if c.isprintable() else " " for c in str(text))
     text = " ".join(text.split())
     text = text if len(text) <= length else text[: length - 1] + "…"
+    text = f" {text}" if text.startswith("_") else text  # else matplotlib leaves it out of legends
     return text.replace("$", r"\$")  # between two of them matplotlib reads mathematics
 
 

@@ -95,7 +95,8 @@ def sprite_sheet(tiles, side=None, limit=8192):
             must, and what is left is white.
 
     Returns:
-        `(sheet [H, W, 3], side)`, the sheet of the dtype of the tiles.
+        `(sheet [H, H, 3], side)`, the sheet of the dtype of the tiles. Places that are left
+        over are white: the Projector takes the sheet to have as many rows as columns.
 
     Raises:
         ValueError: even at one pixel each they would not fit.
@@ -111,7 +112,7 @@ def sprite_sheet(tiles, side=None, limit=8192):
     # Nearest pixels: exact where a picture is enlarged by a whole number.
     y = np.minimum((np.arange(down) + 0.5) / scale, height - 1).astype(int)
     x = np.minimum((np.arange(across) + 0.5) / scale, width - 1).astype(int)
-    squares = np.full((count, side, side, 3), _white(tiles), tiles.dtype)
+    squares = np.full((columns**2, side, side, 3), _white(tiles), tiles.dtype)
     top, left = (side - down) // 2, (side - across) // 2
-    squares[:, top : top + down, left : left + across] = tiles[:, y][:, :, x]
+    squares[:count, top : top + down, left : left + across] = tiles[:, y][:, :, x]
     return stitch(squares, columns=columns, gap=0), side

@@ -35,7 +35,8 @@ def replacing(path, previous=None):
         os.replace(beside, path)
         _keep_names(path.parent)
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        others = isinstance(error.filename, str) and error.filename not in (str(beside), str(path))
+        if error.errno not in _REFUSALS or others:  # of a file that is read meanwhile
             raise
         raise OSError(
             error.errno,
@@ -119,7 +120,18 @@ def write_text(path, text):
 
 def write_json(path, values):
     """Write plain values as JSON, whole or not at all."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    if not _is_unicode(text):
+        text = json.dumps(values, indent=2)  # the bytes of a path's name as numbers, and back
+    write_text(path, text + "\n")
+
+
+def _is_unicode(text):
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(path):

@@ -68,6 +68,8 @@ def load_weights(model, path):
         with warnings.catch_warnings(), _without_optimizer(model):
             warnings.simplefilter("ignore")  # what does not fit, raises as well
             model.load_weights(path)
+    except MemoryError:  # says nothing of the file
+        raise
     except Exception as error:  # h5py and Keras each have their own
         words = " ".join(str(error).split())
         raise ValueError(

@@ -6,11 +6,12 @@ import time
 import zlib
 
 import keras
+import numpy as np
 
 from mixer_tf import runtime, stack
 from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.distributed import batch_size, hosts
-from mixer_tf.distributed.copies import OnCopy
+from mixer_tf.distributed.copies import OnCopy, StopTogether
 from mixer_tf.storage import files
 from mixer_tf.training.compiling import compiled
 from mixer_tf.training.guard import LossGuard, memory_told
@@ -73,7 +74,8 @@ class Trainer:
         config, pictures = self.config, {}
         for name in ("train", "validation"):
             split = getattr(self.data, name)
-            pictures[name] = [len(split), zlib.crc32(split.images), zlib.crc32(split.labels)]
+            pixels = zlib.crc32(np.ascontiguousarray(split.images))
+            pictures[name] = [split.fingerprint(), pixels]
         names = "/".join(config.class_names).encode()
         return {
             "model": str(config.model),
@@ -154,8 +156,9 @@ class Trainer:
             ),
         )
         averaging = [keras.callbacks.SwapEMAWeights()] if self.recipe.ema else []
+        together = [StopTogether(self.runtime.hosts)] if self.runtime.hosts else []
         if not self.runtime.is_chief:
-            return self._run(step, options, [guard, *averaging])
+            return self._run(step, options, [guard, *averaging, *together])
         saver = self._saver(run, progress)
         bar = self._bar(step)
         ranks = [(row["val_accuracy"], -row["val_loss"]) for row in progress["history"]]
@@ -164,7 +167,8 @@ class Trainer:
         shown = self._shown(callbacks(run))
         try:
             stop = StopAfterEpoch(saver, self.total_steps)
-            return self._run(step, options, [guard, bar, keeper, *averaging, saver, *shown, stop])
+            first = [guard, bar, keeper, *averaging, saver]
+            return self._run(step, options, [*first, *shown, *together, stop])
         finally:
             bar.close()
             saver.restore_signal()

@@ -1,0 +1,27 @@
+"""Numbers of a dataclass as Python's own: JSON knows none of numpy's."""
+
+import dataclasses
+import numbers
+
+_KINDS = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+}
+
+
+def make_plain(config):
+    """Turn the numbers of a frozen dataclass into Python's own, where it was just made.
+
+    Args:
+        config: the dataclass; fields that are no `int` or `float` are left as they are.
+
+    Raises:
+        ValueError: a value is no number, or no whole one where that is needed.
+    """
+    for field in dataclasses.fields(config):
+        if field.type not in _KINDS:
+            continue
+        value, (wide, words) = getattr(config, field.name), _KINDS[field.type]
+        if not isinstance(value, wide) or isinstance(value, bool):
+            raise ValueError(f"{field.name} is {value!r}; give {words}.")
+        object.__setattr__(config, field.name, field.type(value))
