@@ -97,16 +97,6 @@ class Cifar(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
-class Heavy(Cifar):
-    """`cifar` with heavier augmentation, for networks that learn the pictures by heart under it."""
-
-    learning_rate: float = 3e-3
-    augmentation: Augmentation = Augmentation(
-        shift=0.125, flip=True, rand_augment=2, cutmix=1.0, mix_probability=0.5
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Finetune(Recipe):
     """Google's fine-tuning of its Mixers on CIFAR (google-research/vision_transformer), 224 px.
 
@@ -134,8 +124,9 @@ class Rows(_PlainAdam):
     augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
 
 
-_NAMED = (Digits, Ancestor, Quick, Cifar, Heavy, Finetune, Rows)
-RECIPES = {kind.__name__.lower(): kind() for kind in _NAMED}
+RECIPES = {
+    kind.__name__.lower(): kind() for kind in (Digits, Ancestor, Quick, Cifar, Finetune, Rows)
+}
 
 
 def default_recipe(source, pretrained=False):

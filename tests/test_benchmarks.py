@@ -102,7 +102,7 @@ def test_a_row_says_what_the_run_was(script, run):
     assert cells[6:] == ["10", "3", "abacus; x 1", "`python -m mixer_tf train --recipe cifar`"]
     assert results.recipe_name(run.result()) == "cifar"
     assert results.recipe_name({"command": "python -m mixer_tf train"}) == "quick"
-    assert results.recipe_name({"command": "train --recipe=heavy --out 'my runs'"}) == "heavy"
+    assert results.recipe_name({"command": "train --recipe=cifar --out 'my runs'"}) == "cifar"
 
 
 def test_the_table_is_that_of_the_runs_that_are_kept(script):

@@ -21,8 +21,8 @@ def training_flags(command):
         ),
         click.option(
             "--recipe",
-            help="How to train: quick, cifar, heavy, digits, finetune, rows or ancestor; by "
-            "default finetune with --pretrained, digits for the digits, else quick.",
+            help="How to train: quick, cifar, digits, finetune, rows or ancestor; by default "
+            "finetune with --pretrained, digits for the digits, else quick.",
         ),
         click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
