@@ -158,7 +158,8 @@ def test_another_recipe_than_the_one_begun_is_refused(script, run, tiny_data):
     splits = {name: getattr(tiny_data, name) for name in ("train", "validation", "test")}
     two = {name: dataclasses.replace(s, labels=s.labels % 2) for name, s in splits.items()}
     data = dataclasses.replace(tiny_data, class_names=("a", "b"), **two)
-    config = dataclasses.replace(run.config(), pictures=data.train.fingerprint())
+    known = {"pictures": data.train.fingerprint(), "input_shape": data.image_shape}
+    config = dataclasses.replace(run.config(), **known)
     run_config.write(run.config_file, config)
     again = resumable.train_to_the_end("resnet20", data, kept, run.folder)
     assert again == run.result()  # it had ended: nothing to train

@@ -72,7 +72,7 @@ class Subject:
             raise NotHere("the run has no patch_projections.npz that can be read.") from error
         fits = kernels.ndim == 5 and kernels.size and epochs.shape == kernels.shape[:1]
         fits = fits and order.ndim == 1 and {order.dtype.kind, epochs.dtype.kind} <= {"i", "u"}
-        fits = fits and kernels.dtype.kind == "f"
+        fits = fits and kernels.dtype.kind in "fiu"
         if not fits or sorted(order) != list(range(kernels.shape[-1])):
             raise NotHere("the run's patch_projections.npz holds no filters by epoch.")
         return kernels.astype("float32"), epochs, order
