@@ -41,7 +41,7 @@ class MlpBlock(layers.Layer):
 
     def build(self, input_shape):
         shape = tuple(input_shape)
-        policy = _dtype_of(self)
+        policy = dtype_policy(self)
         nonlinearity = gelu_tanh if self.activation == "gelu_tanh" else self.activation
         self.dense_0 = layers.Dense(self.mlp_dim, dtype=policy, name="dense_0")
         self.nonlinearity = layers.Activation(nonlinearity, dtype=policy, name="nonlinearity")
@@ -113,7 +113,7 @@ class MixerBlock(layers.Layer):
                 f"A Mixer block needs a fixed number of tokens and channels, got the shape "
                 f"{tuple(input_shape)}: its token-mixing weights belong to places in the picture."
             )
-        policy = _dtype_of(self)
+        policy = dtype_policy(self)
         mlp = {"activation": self.activation, "dropout": self.dropout, "dtype": policy}
         norm = {"epsilon": self.epsilon, "dtype": policy}
         self.layer_norm_0 = layers.LayerNormalization(name="layer_norm_0", **norm)
@@ -169,6 +169,6 @@ def _whole(name, value):
     return int(value)
 
 
-def _dtype_of(layer):
+def dtype_policy(layer):
     """The policy that a layer's children must share (Keras 3 and 2.15 name it differently)."""
     return getattr(layer, "dtype_policy", None) or layer._dtype_policy

@@ -12,6 +12,8 @@ import warnings
 
 import keras
 
+from mixer_tf.layers import dtype_policy
+
 KERAS_3 = hasattr(keras, "ops")
 PyDataset = keras.utils.PyDataset if KERAS_3 else keras.utils.Sequence
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon" if KERAS_3 else "radam")
@@ -64,8 +66,7 @@ def policy(name=None):
 
 def policy_of(model):
     """The context `policy` with the one that a model of this suite was made under."""
-    stem = model.get_layer("stem")
-    return policy((getattr(stem, "dtype_policy", None) or stem._dtype_policy).name)
+    return policy(dtype_policy(model.get_layer("stem")).name)
 
 
 def only_keras_3(what):

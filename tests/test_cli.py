@@ -18,6 +18,7 @@ from mixer_tf.command_line.console import load_backend
 from mixer_tf.command_line.training import tensorboard_callbacks
 from mixer_tf.compare import compare, table
 from mixer_tf.data import load_data
+from mixer_tf.distributed import hosts
 from mixer_tf.distributed.cluster import WorkerLost
 from mixer_tf.evaluate import evaluate
 from mixer_tf.recipe import Recipe
@@ -401,6 +402,15 @@ def test_memory_that_is_full_is_one_line(monkeypatch, capfd, error):
 
     monkeypatch.setattr("mixer_tf.command_line.training.make_plan", full)
     assert "The memory is full (" in refused(capfd, "train")
+
+
+def test_only_trainings_wait_for_other_hosts(monkeypatch):
+    joined = []
+    monkeypatch.setattr(hosts, "join", lambda: joined.append(1))
+    load_backend()
+    assert not joined
+    load_backend(training=True)
+    assert joined
 
 
 def test_commands_do_not_warn_that_another_model_is_compiled():

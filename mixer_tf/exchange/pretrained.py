@@ -102,7 +102,8 @@ def _download(url, path, name):
 def _open(file):
     """See that it is an `.npz` before its hash is kept: a page that says no has one, too."""
     try:
-        npz.NpzFile(file).__exit__()
+        with npz.NpzFile(file):
+            pass
     except ValueError as error:
         raise OSError("the answer is no .npz file") from error
 
