@@ -183,7 +183,7 @@ WAYS = {
     "timm, bfloat16": lambda m, b: timm(m, b, "bfloat16", False),
     "timm, bfloat16, compiled": lambda m, b: timm(m, b, "bfloat16", True),
     "inference: mixer_tf": predict,
-    "inference: timm, float32": lambda m, b: timm(m, b, "float32", False, False),
+    "inference: timm, float32, not compiled": lambda m, b: timm(m, b, "float32", False, False),
     "inference: timm, bfloat16, compiled": lambda m, b: timm(m, b, "bfloat16", True, False),
     "float32 product": lambda m, b: products(2048, "float32"),
     "bfloat16 product": lambda m, b: products(2048, "bfloat16"),

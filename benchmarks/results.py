@@ -37,7 +37,8 @@ accuracy first reached {100 * MARK:.1f} %, the published test accuracy of MLP-Mi
 blocks. Version 0.1.0 is not released yet and recipes changed under that number: the recipe that
 a run had is in its `config.json`. Four of RandAugment's operations were wrong when `mixer_cifar_4`
 was run under `cifar`, and in the first 16 of the 40 epochs of `mixer_nano_7`; its run of 100
-epochs is of the recipe as it is now (docs/accuracy.md).
+epochs is of the recipe as it is now (docs/accuracy.md). Several processors go by the name AMD EPYC:
+that of this last run was faster than that of the other rows.
 """
 # What others have published, for the picture: (name, weights, test accuracy in per cent, and where
 # the name stands from the point).

@@ -24,16 +24,16 @@ from mixer_tf.storage import files
 SNAPSHOTS = 10  # of the stem's filters; a column each in a figure
 CARD = """# {model}, trained on {data}
 
-- **Model:** {model}, {parameters:,} weights, pictures {size}, {classes} classes
+- **Model:** `{use}`, {parameters:,} weights, pictures {size}, {classes} classes
 - **Input and output:** pictures [N, {shape}] in [0, 255]; logits [N, {classes}] of {names}
 - **Data:** {data}{note}
 - **Recipe:** {recipe}
-- **Command:** `{command}`
-- **Seed:** {seed}; one run
+- **Command, one run, seed {seed}:** `{command}`
 - **Test accuracy:** {accuracy:.2f} ± {error:.2f} % (standard error over {pictures:,} pictures)
 - **Hardware and time:** {hardware}, {epochs} epochs, {minutes:.0f} minutes at their median rate
 - **Versions:** {versions}
 - **Limits:** knows these {classes} classes only and answers with one of them for any picture
+- **Licence:** Apache-2.0
 - **SHA-256 of model.weights.h5:** {sum}
 """
 
@@ -51,6 +51,7 @@ def main():
     sums = (folder / shipped.SUMS).read_text().splitlines()
     card = CARD.format(
         model=config.model_name,
+        use=f'mixer_tf.build("{config.model_name}", weights="{arguments.data}")',
         data=arguments.data,
         note=f" ({arguments.note})" if arguments.note else "",
         parameters=result["parameters"],

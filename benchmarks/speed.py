@@ -47,7 +47,7 @@ TIMM = [
 ]
 INFERENCE = [
     "inference: mixer_tf",
-    "inference: timm, float32",
+    "inference: timm, float32, not compiled",
     "inference: timm, bfloat16, compiled",
 ]
 GROUPS = [[*LIMITS, *KERAS], [*LIMITS, *TIMM], [*LIMITS, *INFERENCE]]
@@ -146,7 +146,7 @@ def table(rows, model, batch, rounds):
     """The rows as Markdown."""
     lines = [
         f"**{model}**, batch {batch}, medians of {rounds} rounds\n",
-        "| way | images/s | mixer_tf is faster by | share of the float32 limit |",
+        "| way | images/s | speed of mixer_tf over this | share of the float32 limit |",
         "|---|---:|---:|---:|",
     ]
     for way, rate, ratio, share in rows:

@@ -67,10 +67,12 @@ def cpu_info(field):
     """What Linux says of the first processor, `""` where it says nothing."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(field)]
-    return values[0] if values else ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")
 
 
 def _cpu_name():
-    """Model name of the processor and its number of cores."""
-    return f"{cpu_info('model name') or platform.machine()} ({os.cpu_count()} cores)"
+    """Model name of the processor, its family where Linux says it, and its number of cores."""
+    family, model = cpu_info("cpu family"), cpu_info("model")
+    kind = f"family {family}, model {model}; " if family else ""  # clouds hide all of the name
+    return f"{cpu_info('model name') or platform.machine()} ({kind}{os.cpu_count()} cores)"

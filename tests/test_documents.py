@@ -1,8 +1,10 @@
 """What is written about the code is there, and what it speaks of exists."""
 
 import ast
+import base64
 import importlib
 import inspect
+import json
 import pathlib
 import re
 import shlex
@@ -140,6 +142,32 @@ def test_the_table_of_trained_weights_is_that_of_the_results():
         assert f"--recipe {recipe} " in found[0]
 
 
+def test_what_recipes_say_of_themselves_is_in_the_results():
+    results = (ROOT / "benchmarks" / "results.md").read_text("utf-8")
+    said = [
+        (name, found)
+        for name, recipe in RECIPES.items()
+        for found in re.findall(
+            r"`(\w+)` \([\d,]+ weights(?: trained)?\):\s+([\d.]+ ± [\d.]+ %)", type(recipe).__doc__
+        )
+    ]
+    assert len(said) >= 5
+    for name, (model, accuracy) in said:
+        row = rf"^\| {model} \| .* \| {re.escape(accuracy)} \| .*--recipe {name} "
+        assert re.search(row, results, re.MULTILINE), (name, model, accuracy)
+
+
+def test_the_picture_of_fine_tuning_is_that_of_the_notebook():
+    cells = json.loads((ROOT / "notebooks" / "4_fine_tune.ipynb").read_text("utf-8"))["cells"]
+    drawn = [
+        base64.b64decode(output["data"]["image/png"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert (ROOT / "assets" / "fine_tuning.png").read_bytes() in drawn
+
+
 def python_blocks():
     for page in PAGES:
         text = page.read_text("utf-8")
@@ -147,7 +175,7 @@ def python_blocks():
             yield pytest.param(block, id=f"{page.stem}: {block.splitlines()[0]}")
 
 
-@pytest.mark.parametrize("block", python_blocks())
+@pytest.mark.parametrize("block", list(python_blocks()))
 def test_python_on_the_pages_calls_what_exists_as_it_can_be_called(block):
     """Read, not run: names are looked up, arguments bound to signatures."""
     known, ours, checked = {}, {"mixer_tf": mixer_tf, "callbacks": callbacks}, 0

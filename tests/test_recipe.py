@@ -226,6 +226,17 @@ def test_products_follow_the_processor(monkeypatch, flags, products):
     assert ("multiply in bfloat16" in chosen.describe(fused=True)) == (products == "bfloat16")
 
 
+def test_a_processor_is_told_by_more_than_its_brand(monkeypatch, tmp_path):
+    """As Linux writes it; `model` and `model name` are two fields."""
+    info = tmp_path / "cpuinfo"
+    info.write_text("cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nbugs\t\t:\n")
+    monkeypatch.setattr(machine.pathlib, "Path", lambda path: info)
+    assert machine.look()[0].startswith("AMD EPYC (family 26, model 2; ")
+    info.write_text("")  # as on other systems and on ARM
+    assert machine.look()[0].startswith(f"{machine.platform.machine()} (")
+    assert "family" not in machine.look()[0]
+
+
 def test_a_short_run_comes_to_its_peak():
     recipe = Recipe(epochs=2, learning_rate=0.1, warmup_epochs=3, final_learning_rate=0)
     recipe = recipe.in_epochs(640)

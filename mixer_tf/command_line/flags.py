@@ -4,6 +4,8 @@ import pathlib
 
 import click
 
+from mixer_tf.recipes import RECIPES
+
 
 def training_flags(command):
     """The flags that every command that trains has."""
@@ -21,13 +23,15 @@ def training_flags(command):
         ),
         click.option(
             "--recipe",
-            help="How to train: quick, cifar, digits, finetune, rows or ancestor; by default "
-            "finetune with --pretrained, digits for the digits, else quick.",
+            help=f"How to train: {', '.join(RECIPES)}; by default finetune with --pretrained, "
+            "digits for the digits, else quick.",
         ),
         click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's."),
         click.option(
-            "--optimizer", help="Instead of the recipe's: adamw, adam, sgd, lamb, muon or radam."
+            "--optimizer",
+            help="Instead of the recipe's: adamw, adam, sgd, lamb, or muon (Keras 3), or radam "
+            "(tensorflow-addons).",
         ),
         click.option(
             "--learning-rate",
@@ -53,7 +57,9 @@ def training_flags(command):
         ),
         click.option("--freeze", help="What does not train: stem, or blocks (with the stem)."),
         click.option(
-            "--layer-decay", type=float, help="Factor on the learning rate from block to block."
+            "--layer-decay",
+            type=float,
+            help="Factor on the learning rate from each block to the one before it.",
         ),
         click.option(
             "--accumulate", type=click.IntRange(1), help="Parts to compute each batch in."
@@ -61,17 +67,27 @@ def training_flags(command):
         click.option(
             "--recompute", is_flag=True, default=None, help="Less memory for deep Mixers, slower."
         ),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Decides first weights, order, augmentation and which pictures validate.",
+        ),
         click.option(
             "--per-device",
             type=click.IntRange(1),
             help="Pictures of each batch on each device; the recipe's learning rate follows.",
         ),
         click.option(
-            "--shares", type=click.IntRange(1), help="Parts of a batch that hosts augment apart."
+            "--shares",
+            type=click.IntRange(1),
+            help="Parts that a batch is augmented in; as many as hosts, and each augments its own.",
         ),
         click.option(
-            "--save-every", type=click.IntRange(1), default=None, help="Steps between two savings."
+            "--save-every",
+            type=click.IntRange(1),
+            help="Save after every so many steps too, not only after each epoch.",
         ),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
         click.option("--strict", is_flag=True, help="Refuse pictures that cannot be read."),
