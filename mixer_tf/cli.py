@@ -18,6 +18,8 @@ from mixer_tf.version import __version__
 def main(arguments=None):
     """Run a command; a mistake of the user's ends with one line and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if getattr(sys.stdout, "errors", "") == "strict":  # a path may be no text: printed all the same
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         commands.main(arguments, prog_name="python -m mixer_tf", standalone_mode=False)
     except click.exceptions.Abort:

@@ -9,6 +9,10 @@ from PIL import Image
 # Before anything imports TensorFlow: its start-up messages are no part of a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# What a reader of the pages may have set for other purposes.
+for name in ("MIXER_TF_DATA_DIR", "MIXER_TF_TRACEBACK", "MIXER_TF_WAIT", "TF_CONFIG"):
+    os.environ.pop(name, None)
+
 # Tests run two at a time, see pyproject.toml: threads that TensorFlow gives one of them wait busily
 # for those of the other (four files that train: 140 seconds with one thread each, 238 without).
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -56,7 +60,7 @@ def digits():
     return load_data("digits")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_data(digits):
     """A tenth of the digits, for tests that train."""
     import dataclasses

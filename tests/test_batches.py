@@ -1,6 +1,7 @@
 """What a model sees: every picture once an epoch, the same at the same step, still its label."""
 
 import dataclasses
+import tracemalloc
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from mixer_tf.batches import EvaluationBatches, TrainingBatches
 from mixer_tf.data import Split
 from mixer_tf.rand_augment import operations
 from mixer_tf.recipe import Augmentation
+from mixer_tf.sampling import sample
 
 FULL = Augmentation(
     shift=0.125,
@@ -29,6 +31,24 @@ def numbered(count, size=8, channels=3):
     """Pictures that say which they are: every pixel of picture i is i."""
     images = np.arange(count, dtype="uint8")[:, None, None, None]
     return Split(np.tile(images, (1, size, size, channels)), np.arange(count) % 5)
+
+
+def test_labels_of_many_classes_take_no_more_than_their_batch():
+    tracemalloc.start()
+    _, labels = EvaluationBatches(numbered(4), 20_000, 4)[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6  # a table of all classes would be 1.6e9
+    assert np.array_equal(np.argmax(labels, -1), [0, 1, 2, 3])
+    assert np.array_equal(np.sum(labels, -1), np.ones(4))
+
+
+def test_a_sample_of_large_pictures_is_a_smaller_one(monkeypatch):
+    monkeypatch.setattr("mixer_tf.sampling._NUMBERS", 3 * 16 * 16 * 7 + 5)
+    images, labels = sample(numbered(50), (16, 16))
+    assert images.shape == (7, 16, 16, 3)
+    np.testing.assert_array_equal(labels, images[:, 0, 0, 0] % 5)
+    assert images[-1, 0, 0, 0] == 49  # evenly spaced, to the end
 
 
 def photos(count=32, size=16):

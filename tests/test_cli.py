@@ -9,7 +9,7 @@ import sys
 import types
 
 import pytest
-from helpers import run_python
+from helpers import at_hand, refused, run_python
 from PIL import Image
 
 from mixer_tf import MixerConfig
@@ -34,20 +34,8 @@ def run(*arguments, **environment):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, **environment},
+        env={**at_hand(), **environment},
     )
-
-
-def refused(capfd, *arguments):
-    """Exit code 2 and exactly one line on standard error; returns it."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    output = capfd.readouterr()
-    assert stopped.value.code == 2, output
-    lines = output.err.strip().splitlines()
-    assert len(lines) == 1, output.err
-    assert not output.out
-    return lines[0]
 
 
 def test_help_and_models_load_nothing_heavy():
@@ -206,6 +194,11 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     moved = root.rename(root.with_name("moved"))
     assert "moved" not in refused(capfd, "train", "--resume", "--out", run_folder)
     main(["train", "--resume", "--out", str(run_folder), "--data", str(moved)])
+    # Other pictures of these classes, of which a tenth are held out to test on.
+    (moved / "cat" / "39.png").rename(moved / "cat" / "00.png")
+    capfd.readouterr()
+    main(["evaluate", str(run_folder), "--data", str(moved)])
+    assert "8 test pictures" in capfd.readouterr().out
 
 
 @pytest.fixture
@@ -326,6 +319,13 @@ def test_flags_change_the_recipe_that_is_named(told, tmp_path):
     assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == ("sgd", 0.1, 0.005)
     assert options["save_every"] == 0
     assert told("train", "--save-every", 7, *out)[1]["save_every"] == 7
+    told("train", "--seed", 3, *out)
+    assert told.data.split == (0.1, 3)
+
+
+def test_several_hosts_are_told_to_name_one_folder(capfd, monkeypatch):
+    monkeypatch.setattr("mixer_tf.command_line.plan._is_one_of_several", lambda: True)
+    assert "Several hosts need --out" in refused(capfd, "train", "--data", "digits")
 
 
 def test_without_out_a_new_folder_is_taken(told, tmp_path, monkeypatch):

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import reference_mixer
 import timm_reference
+from helpers import refused
 
 import mixer_tf
-from mixer_tf import cli
+from mixer_tf import cli, zoo
 from mixer_tf.checkpoints import fill
 from mixer_tf.exchange.convert import convert
 from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
+from mixer_tf.training import finetune
 
 HERE = pathlib.Path(__file__).parent
 
@@ -85,12 +87,7 @@ def test_what_cannot_be_converted(tmp_path, capsys):
         "does not fit": ["w.npz", "o.npz", *known],
     }.items():
         arguments = [str(tmp_path / a) if "." in a else a for a in arguments]
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["convert", *arguments])
-        assert stop.value.code == 2
-        error = capsys.readouterr().err
-        assert words in error
-        assert error.count("\n") == 1
+        assert words in refused(capsys, "convert", *arguments)
     assert sorted(tmp_path.iterdir()) == there
 
 
@@ -160,6 +157,23 @@ def test_hostile_safetensors(tmp_path):
         with pytest.raises(ValueError, match="no readable .safetensors") as caught:
             load(model, tmp_path / "w.safetensors")
         assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_timms_is_begun_with_and_converted(tmp_path, monkeypatch):
+    """By the ways that `--pretrained` and `convert` take."""
+    pytest.importorskip("safetensors")
+    expected = timm_reference.read(timm_reference.FOLDER / "mixer.npz", tmp_path)
+    path = tmp_path / "w.safetensors"
+    config = mixer_tf.MixerConfig(2, 16, 8, 64, (4, 4), activation="gelu")
+    begun = mixer_tf.build(finetune.adapted(config, (16, 16, 3), path), (16, 16, 3), 3)
+    finetune.load(begun, path)
+    monkeypatch.setitem(zoo._PATCHED, "mixer_nano", config)
+    whole = convert(path, tmp_path / "w.weights.h5", "mixer_nano", image_size=16)
+    assert np.abs(np.asarray(whole(expected["images"])) - expected["logits"]).max() < 1e-4
+    for name in ("stem", "block_0", "block_1", "pre_head_layer_norm"):
+        both = (model.get_layer(name).get_weights() for model in (begun, whole))
+        for mine, right in zip(*both):
+            np.testing.assert_array_equal(mine, right)
 
 
 @pytest.mark.parametrize("name", ["mixer", "mixer_stem_norm"])

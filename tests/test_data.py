@@ -92,6 +92,9 @@ def test_a_name_is_looked_for_in_the_data_folder_first(picture_folder, tmp_path,
     root.rename(tmp_path / "cifar10")
     monkeypatch.setenv("MIXER_TF_DATA_DIR", str(tmp_path))
     assert load_data("cifar10").class_names == ("cat", "dog")
+    shutil.make_archive(tmp_path / "cifar10", "zip", tmp_path / "cifar10")
+    shutil.rmtree(tmp_path / "cifar10")
+    assert load_data("cifar10").class_names == ("cat", "dog")
 
 
 def test_without_a_network_the_message_says_what_to_do(monkeypatch):
@@ -296,6 +299,24 @@ def test_a_test_set_beside_class_folders_is_no_class(picture_folder):
     root = picture_folder(below="test")
     with pytest.raises(ValueError, match=r"has test/<class>/ and no train/<class>/; give"):
         load_data(root)
+
+
+@pytest.mark.parametrize("name", ["test", "Validation"])
+def test_a_zip_of_a_test_set_alone_is_not_trained_on(picture_folder, tmp_path, name):
+    root = picture_folder(below=name)
+    with pytest.raises(ValueError, match=f"has {name}/<class>/ and no train/<class>/; give"):
+        load_data(shutil.make_archive(tmp_path / "alone", "zip", root))
+
+
+@pytest.mark.parametrize("around", ["pets", "test", "Training"])
+def test_a_folder_around_the_sets_of_a_zip_has_any_name(picture_folder, tmp_path, around):
+    root = picture_folder(below=f"{around}/train")
+    picture_folder_of_tests = root / around / "test" / "cat"
+    picture_folder_of_tests.mkdir(parents=True)
+    shutil.copy(root / around / "train" / "cat" / "0.png", picture_folder_of_tests)
+    data = load_data(shutil.make_archive(tmp_path / "around", "zip", root))
+    assert data.class_names == ("cat", "dog")
+    assert len(data.test) == 1
 
 
 def test_a_zip_has_the_order_of_the_folder_it_was_made_from(picture_folder, tmp_path):

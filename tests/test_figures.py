@@ -335,6 +335,19 @@ def test_every_text_is_inside_its_figure(name, draw):
     assert drawn.y1 < height + 0.01, name
 
 
+def test_numbers_stand_where_they_belong():
+    many = pairs(196, 384, (14, 14))
+    shown = np.sort(np.argsort(many.cosines, kind="stable")[:64])
+    texts = [text.get_text() for text in figures.token_mixing(many, many, "t").axes[0].texts]
+    assert texts == [f"{cosine:.2f}".replace("-", "−") for cosine in many.cosines[shown]]
+    two = [{**run, "macs": 1} for run in runs(2)]
+    two[1]["result"] |= {"test_accuracy": 0.5, "test_standard_error": 0.02}
+    bars = figures.comparison(two, "data").axes[1]
+    own = two[0]["result"]
+    first = f"{100 * own['test_accuracy']:.1f} ± {100 * own['test_standard_error']:.1f} %"
+    assert [text.get_text() for text in bars.texts] == [first, "50.0 ± 2.0 %"]
+
+
 def test_learning_curves_draw_the_numbers_they_were_given():
     drawn = runs(2)
     drawn[1]["history"]["val_accuracy"] = [0.25] * 12

@@ -94,6 +94,15 @@ def test_bfloat16_rounds_operands_and_nothing_else(images):
     assert relative(values_and_gradients(quick, images, training=False)[0], expected) < 1e-5
 
 
+def test_operands_are_rounded_to_the_nearest():
+    """By addition and shift, which is faster than TensorFlow's cast, and as near."""
+    tf = pytest.importorskip("tensorflow")
+    numbers = np.random.default_rng(0).standard_normal(100_000).astype("float32")
+    both = (fused_blocks._rounded(tf.constant(numbers), tf.bfloat16), tf.cast(numbers, tf.bfloat16))
+    mine, cast = (np.abs(np.asarray(tf.cast(half, tf.float32)) - numbers) for half in both)
+    np.testing.assert_array_equal(mine, cast)  # only ties may differ in sign
+
+
 def test_trains_with_fit_and_any_batch_size(images):
     plain, quick = pair()
     fused_blocks.fuse_blocks(quick)

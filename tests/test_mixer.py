@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from test_layers import norm, randomised, reference_block
+import reference_mixer
+from test_layers import randomised
 
 import mixer_tf
 from mixer_tf import MixerConfig
@@ -13,22 +14,24 @@ from mixer_tf.stages import config_of
 SMALL = MixerConfig(2, 12, 6, 10, (4, 4))
 
 
-def reference_mixer(images, model, patch):
-    """Patches cut out with numpy, one product, the blocks, the mean, the head."""
-    height, width = patch
-    batch, h, w, channels = images.shape
-    x = images / 127.5 - 1
-    x = x.reshape(batch, h // height, height, w // width, width, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, height * width * channels)
-    kernel, bias = model.get_layer("stem").get_weights()
-    x = x @ kernel.reshape(-1, kernel.shape[-1]).astype("float64") + bias
+def named(model):
+    """Its weights under Google's names, in the order in which layers hold them."""
+    norm, dense = ("scale", "bias"), ("kernel", "bias")
+    mlps = [
+        f"{mlp}_mixing/Dense_{i}/{x}" for mlp in ("token", "channel") for i in (0, 1) for x in dense
+    ]
+    block = (
+        [f"LayerNorm_0/{x}" for x in norm]
+        + mlps[:4]
+        + [f"LayerNorm_1/{x}" for x in norm]
+        + mlps[4:]
+    )
+    found = {}
     for layer in model.layers:
-        if layer.name.startswith("block_"):
-            x = reference_block(x, layer.get_weights())
-    if "pre_head_layer_norm" in [layer.name for layer in model.layers]:
-        x = norm(x, *model.get_layer("pre_head_layer_norm").get_weights())
-    kernel, bias = model.get_layer("head").get_weights()
-    return x.mean(1) @ kernel + bias
+        parts = {"pre_head_layer_norm": norm, "stem": dense, "head": dense}.get(layer.name, block)
+        at = layer.name.replace("block_", "MixerBlock_")
+        found |= {f"{at}/{x}": w for x, w in zip(parts, layer.get_weights())}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_logits_equal_numpy(config, shape):
     model = build_mixer(config, shape, 7)
     randomised(model)
     images = np.random.default_rng(2).uniform(0, 255, (3, *shape)).astype("float32")
-    expected = reference_mixer(images, model, config.patch_size)
+    expected = reference_mixer.logits(named(model), images)
     found = model.predict(images, verbose=0)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)

@@ -1,7 +1,9 @@
 import json
+import os
 
 import numpy as np
 import pytest
+from helpers import refused
 from PIL import Image
 
 import mixer_tf
@@ -82,10 +84,22 @@ def test_top_and_names(folder, run):
         list(predict(model, NAMES[:2], [folder]))
 
 
+def test_all_of_many_pictures_are_answered_in_order(run, tmp_path):
+    """More than are given to the model at once."""
+    names = [f"{i:03}.png" for i in range(70)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (3 * i, 0, 0)).save(tmp_path / name)
+    answers = list(predict(Run.open(run).model(), NAMES, [tmp_path]))
+    assert [answer["picture"].rsplit("/", 1)[1] for answer in answers] == names
+
+
 def test_command(folder, run, capsys):
+    with open(os.fsencode(folder) + b"/z\xfe.png", "wb") as file:  # no text in any encoding
+        Image.new("RGB", (8, 8)).save(file, "PNG")
     cli.main(["predict", str(run), str(folder), "--json"])
     answers = json.loads(capsys.readouterr().out)
-    assert len(answers) == 3
+    assert len(answers) == 4
+    assert answers[2]["picture"].endswith("/z\udcfe.png")
     assert set(answers[0]) == {"picture", "top"}
     cli.main(["predict", str(run), str(folder / "a_grey.png"), "--top", "1"])
     first, second = capsys.readouterr().out.splitlines()
@@ -96,9 +110,4 @@ def test_command(folder, run, capsys):
 @pytest.mark.parametrize("name", ["nothing.png", "notes.txt", "empty"])
 def test_one_line_for_what_is_no_picture(folder, run, capsys, name):
     (folder / "empty").mkdir()
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["predict", str(run), str(folder / name)])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert name in error
+    assert name in refused(capsys, "predict", run, folder / name)

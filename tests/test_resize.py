@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import reference_mixer
+from PIL import Image
 
 import mixer_tf
 from mixer_tf.resizing import resampling
@@ -63,7 +64,24 @@ def test_other_sizes_keep_the_sums(model, shape):
         sums = [np.asarray(mlp.dense_0.kernel).sum(axis=0) for mlp in (old, new)]
         assert np.allclose(*sums, atol=1e-5)
         assert np.asarray(new.dense_1.kernel).shape == (6, shape[0] // 4 * shape[1] // 2)
+        grid = shape[0] // 4, shape[1] // 2
+        # Behind the MLP maps of 2 x 3 tokens are brought to the new grid, as Pillow does it ...
+        for was, now in zip(
+            [old.dense_1.bias, *np.asarray(old.dense_1.kernel)],
+            [new.dense_1.bias, *np.asarray(new.dense_1.kernel)],
+        ):
+            np.testing.assert_allclose(now, pillow(np.reshape(was, (2, 3)), grid), atol=1e-4)
+        # ... and before it a map of the new grid to 2 x 3.
+        seen = DRAWS.random(grid).astype("float32")
+        was, now = (np.asarray(mlp.dense_0.kernel) for mlp in (old, new))
+        np.testing.assert_allclose(seen.ravel() @ now, pillow(seen, (2, 3)) @ was, atol=1e-4)
     assert np.isfinite(np.asarray(other(pictures(*shape[:2])))).all()
+
+
+def pillow(table, grid):
+    """A map resampled by another library, as a vector."""
+    image = Image.fromarray(np.asarray(table, "float32"))
+    return np.asarray(image.resize(grid[::-1], Image.Resampling.BILINEAR)).ravel()
 
 
 def test_interpolation_hardly_changes_what_a_smooth_picture_gives():
@@ -90,8 +108,6 @@ def test_interpolation_hardly_changes_what_a_smooth_picture_gives():
 
 @pytest.mark.parametrize(("old", "new"), [(14, 12), (14, 24), (7, 7), (1, 5), (5, 1), (3, 100)])
 def test_resampling_keeps_constants_and_agrees_with_pillow(old, new):
-    from PIL import Image
-
     matrix = resampling(old, new)
     assert matrix.shape == (new, old)
     assert np.allclose(matrix.sum(axis=1), 1)

@@ -9,13 +9,13 @@ import shutil
 import numpy as np
 import pytest
 import reference_mixer
+from helpers import without_xla
 
 import mixer_tf
 from mixer_tf import shipped
 from mixer_tf.drawing.subject import Subject
 from mixer_tf.recipes import RECIPES
 from mixer_tf.runs import Run
-from mixer_tf.runtime import Runtime
 from mixer_tf.train import train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,19 +29,14 @@ def ship_script():
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory, digits):
+def once(tmp_path_factory, tiny_data):
     """A short run and what was shipped of it: `(run, its weights folder)`."""
     folder = tmp_path_factory.mktemp("shipped")
-    few = {"train": 160, "validation": 40, "test": 60}
-    data = dataclasses.replace(
-        digits, **{name: getattr(digits, name).take(slice(0, n)) for name, n in few.items()}
-    )
     recipe = dataclasses.replace(RECIPES["digits"], epochs=1, warmup_epochs=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shipped, "FOLDER", folder / "weights")
-        patch.setattr(Runtime, "fuses_blocks", False)  # compiling takes longer than the training
-        patch.setattr(Runtime, "jit_compile", lambda *_: False)
-        train("mixer_cifar_2", data, recipe, folder / "run", image_size=(18, 18), quiet=True)
+        without_xla(patch)
+        train("mixer_cifar_2", tiny_data, recipe, folder / "run", image_size=(18, 18), quiet=True)
         epochs = np.array([0, *range(4, 60, 4), 57, 58, 59, 60])  # as the callback thins them
         kernels = np.broadcast_to(epochs[:, None, None, None, None], (len(epochs), 9, 9, 1, 128))
         snapshots = {"order": np.arange(128), "epochs": epochs, "kernels": kernels}
@@ -103,7 +98,14 @@ def test_what_does_not_fit_is_said(kept, tmp_path):
         mixer_tf.build("mixer_cifar_2", weights="digits")
 
 
-@pytest.mark.parametrize(("model", "data"), shipped.names())
+SHIPPED = [(model, "cifar10") for model in ("mixer_cifar_4", "mixer_nano_7", "resnet20")]
+
+
+def test_all_that_readme_names_is_shipped():
+    assert sorted(shipped.names()) == SHIPPED
+
+
+@pytest.mark.parametrize(("model", "data"), SHIPPED)
 def test_what_is_shipped_is_whole(model, data):
     """Each folder has a card with the numbers of its result, and weights that load."""
     folder = shipped.FOLDER / f"{model}-{data}"
@@ -116,7 +118,8 @@ def test_what_is_shipped_is_whole(model, data):
     table = (ROOT / "benchmarks" / "results.md").read_text()
     accuracy = f"{100 * result['test_accuracy']:.2f} ±"
     rows = [line for line in table.splitlines() if f"`{result['command']}`" in line]
-    assert data != "cifar10" or (len(rows) == 1 and accuracy in rows[0])
+    assert len(rows) == 1
+    assert accuracy in rows[0]
 
 
 def test_the_bundled_network_is_what_numpy_makes_of_its_weights(tmp_path):

@@ -8,11 +8,16 @@ import pytest
 from helpers import run_python
 from test_fused_blocks import pair
 
+import mixer_tf
+from mixer_tf.recipe import Recipe
+from mixer_tf.runtime import Runtime
+from mixer_tf.training.sam import sharpen
+
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="split batches are TensorFlow's"
 )
 if keras.backend.backend() == "tensorflow":
-    from mixer_tf.training import fused_blocks, split_batch
+    from mixer_tf.training import cpu_step, fused_blocks, split_batch
 
 
 @pytest.mark.parametrize(("parts", "at_once"), [(6, 2), (4, 1)])
@@ -66,7 +71,7 @@ from mixer_tf.training import split_batch
 from mixer_tf.recipe import Recipe
 from mixer_tf.training.saving import Interrupted
 from mixer_tf.train import resume, train
-from test_train import stop_after
+from helpers import stop_after
 
 split_batch.cores = lambda: 2  # of more, this batch would be split otherwise
 
@@ -101,6 +106,18 @@ def test_the_command_gives_each_core_a_part_and_weights_are_the_same_after_a_sto
     *_, resumed, loss = done.stdout.splitlines()
     assert resumed == "resumed"
     assert float(loss.split()[-1]) < 2.0  # chance is 2.3
+
+
+def test_a_sharp_step_is_not_replaced_by_one_in_parts():
+    """Of 128 pictures of 64 tokens, which are two parts otherwise."""
+    cpu = Runtime("tensorflow", "", "cpu", 1, "float32", "")
+    for radius in (0.0, 0.1):
+        model = mixer_tf.build(mixer_tf.MixerConfig(1, 8, 4, 8, (2, 2)), (16, 16, 1), 10)
+        if radius:
+            sharpen(model, radius)
+        step = model.train_step
+        parts = cpu_step.prepare(model, Recipe(batch_size=128, sam=radius), cpu)
+        assert (parts == 1) == (model.train_step == step) == bool(radius)
 
 
 def test_weighted_pictures_are_refused():

@@ -9,9 +9,7 @@ import exchange
 import keras
 import numpy as np
 import pytest
-from helpers import events
-from test_cli import refused
-from test_train import assert_same, stop_after, weights
+from helpers import assert_same, events, refused, stop_after, weights
 
 import callbacks
 import mixer_tf

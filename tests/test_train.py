@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import assert_same, at_hand, stop_after, weights, without_xla
 from PIL import Image
 
 from callbacks import PatchProjections
@@ -46,56 +47,21 @@ RECIPE = Recipe(
 JIT_COMPILE = Runtime.jit_compile  # before any test sets another
 
 
-def _uncompiled(patch):
-    if keras.backend.backend() == "tensorflow":  # on JAX not compiling takes longer
-        patch.setattr(Runtime, "jit_compile", lambda self, has_convolutions: False)
-
-
 @pytest.fixture(autouse=True)
 def _without_xla(request, monkeypatch):
     """Compiling takes longer than these trainings; the tests that need it ask for it."""
     if "compiled" not in request.keywords:
-        _uncompiled(monkeypatch)
-
-
-def weights(run, which="last"):
-    return Run.open(run).model(which).get_weights()
-
-
-def stop_after(step):
-    """A callback that presses Ctrl-C in the middle of a training."""
-
-    class Press(keras.callbacks.Callback):
-        count = 0
-
-        def on_train_batch_begin(self, batch, logs=None):
-            Press.count += 1
-            if Press.count == step:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    return lambda run: [Press()]
-
-
-def assert_same(a, b):
-    assert len(a) == len(b)
-    for x, y in zip(a, b):
-        np.testing.assert_array_equal(x, y)
+        without_xla(monkeypatch, fused=True)
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory, digits):
+def straight(tmp_path_factory, tiny_data):
     """One training that nothing disturbs, with the data it saw."""
-    small = dataclasses.replace(
-        digits,
-        train=digits.train.take(slice(0, 160)),
-        validation=digits.validation.take(slice(0, 40)),
-        test=digits.test.take(slice(0, 60)),
-    )
     out = tmp_path_factory.mktemp("runs") / "straight"
     with pytest.MonkeyPatch.context() as patch:
-        _uncompiled(patch)
-        result = train(SMALL, small, RECIPE, out, seed=5, quiet=True)
-    return out, small, result
+        without_xla(patch, fused=True)
+        result = train(SMALL, tiny_data, RECIPE, out, seed=5, quiet=True)
+    return out, tiny_data, result
 
 
 def test_run_directory(straight):
@@ -284,6 +250,22 @@ def test_what_a_recipe_asks_for_is_done(tiny_data, monkeypatch, change, does_it)
         Trainer(config, tiny_data, True, False)
         assert len(asked) == (recipe != Recipe())
     assert asked[0][1:] == tuple(value for value in change.values() if value is not True)
+
+
+@pytest.mark.parametrize(
+    ("count", "change", "words"),
+    [
+        (3, {}, "which 3 devices cannot share"),
+        (2, {"accumulate": 2}, "cannot accumulate gradients"),
+    ],
+)
+def test_what_several_devices_cannot_do(tiny_data, monkeypatch, count, change, words):
+    several = Runtime("tensorflow", "", "cpu", count, "float32", "")
+    monkeypatch.setattr("mixer_tf.runtime.choose_again", lambda *_: several)
+    recipe = dataclasses.replace(RECIPE, **change)
+    about = (tiny_data.image_shape, tiny_data.class_names, "digits", recipe, 0, "float32", "")
+    with pytest.raises(ValueError, match=words):
+        Trainer(RunConfig(SMALL, *about), tiny_data, True, False)
 
 
 def test_a_recipes_dropout_is_drawn_again_after_a_stop(digits, tmp_path):
@@ -545,7 +527,7 @@ def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     """A real process, a real signal; then the same command with --resume."""
     command = [sys.executable, "-m", "mixer_tf", "train", "--model", "resnet20"]
     command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=at_hand())
     deadline = time.time() + 400
     while not (tmp_path / "run" / "history.csv").exists() and time.time() < deadline:
         time.sleep(0.1)
@@ -753,7 +735,8 @@ def test_what_hosts_must_have_in_common(tiny_data):
 
 def test_the_rate_of_an_epoch_leaves_validation_out(monkeypatch):
     now = iter([10.0, 11.0, 12.0])
-    monkeypatch.setattr("mixer_tf.training.progress.time.perf_counter", lambda: next(now))
+    clock = types.SimpleNamespace(perf_counter=lambda: next(now))
+    monkeypatch.setattr("mixer_tf.training.progress.time", clock)
     bar, logs = Progress("a", 100, 2, 1, quiet=True), {"val_accuracy": 0.5, "loss": 1.0}
     bar.on_train_begin()
     bar.on_epoch_begin(0)

@@ -7,12 +7,14 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from helpers import refused
 from PIL import Image
 
 from mixer_tf import build, figures, visualize
 from mixer_tf.cli import main
 from mixer_tf.drawing import drawings, shuffling, subject
 from mixer_tf.drawing.subject import NotHere, Subject
+from mixer_tf.evaluate import predict_logits
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
@@ -89,6 +91,25 @@ def test_a_mixer_gets_every_figure(mixer, page):
             assert np.asarray(picture.convert("RGB")).std() > 5, name
 
 
+def test_mistakes_are_those_of_the_test_pictures(mixer, digits, monkeypatch):
+    """Counted here anew, from the logits of all of them."""
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda *_: None)
+    monkeypatch.setattr(figures, "confusion", lambda matrix, names: drawn.update(matrix=matrix))
+    monkeypatch.setattr(figures, "mistakes", lambda *given: drawn.update(mistakes=given))
+    whole = Subject(mixer)
+    drawings.confusion(whole, None)
+    drawings.mistakes(whole, None)
+    said = predict_logits(mixer.model(), digits.test, 10).argmax(-1)
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (digits.test.labels, said), 1)
+    np.testing.assert_array_equal(drawn["matrix"], expected)
+    assert len(drawn["mistakes"][0])
+    for image, truth, guess, _ in zip(*drawn["mistakes"]):
+        i = next(i for i, x in enumerate(digits.test.images) if np.array_equal(x, image))
+        assert (truth, guess) == (str(digits.test.labels[i]), str(said[i]))
+
+
 def test_a_convolutional_network_gets_what_it_has(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shuffling, "_MACS", 10)  # its short trainings take long to compile
     run = make_run(tmp_path / "resnet", "resnet20", ended=False)
@@ -126,10 +147,7 @@ def test_what_is_missing_is_said_and_the_rest_drawn(mixer, page, tmp_path):
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path, capsys, content):
     if content:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(SystemExit) as stopped:
-        main(["visualize", str(tmp_path)])
-    assert stopped.value.code == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert str(tmp_path) in refused(capsys, "visualize", tmp_path)
     assert not (tmp_path / "figures").exists()
 
 

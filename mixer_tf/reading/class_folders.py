@@ -8,13 +8,6 @@ import numpy as np
 from mixer_tf.reading import pictures
 from mixer_tf.reading.report import printable
 
-# Folders of class folders, in small or capital letters -> which set they are.
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
 
 def read(path, image_size, report):
     """Decode the pictures of class folders.
@@ -88,7 +81,7 @@ def _class_alone(parts):
 def _place(parts):
     """`(split, class)` of a picture where there is a train/; None where it belongs to none."""
     # A class may be called train too; a split holds class folders, so its pictures lie deeper.
-    split = _SPLITS.get(parts[0].lower())
+    split = pictures.SPLITS.get(parts[0].lower())
     return (split, pictures.composed(parts[1])) if split and len(parts) > 2 else None
 
 

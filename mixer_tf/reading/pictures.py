@@ -16,6 +16,12 @@ from PIL import Image
 from mixer_tf.reading import decoding
 from mixer_tf.reading.report import Report, printable
 
+# Folders of class folders, in small or capital letters -> which set they are.
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 _AHEAD = 32  # pictures that are decoded before they are asked for
 _MOST_BYTES = 1 << 28  # of one picture in a zip, where it is held whole
@@ -29,7 +35,7 @@ def find(path, report):
 
     Args:
         path: of the folder or the zip. A single folder around everything in a
-            zip is left out.
+            zip is left out, but for one that names a set of pictures, as train/.
         report: a `Report`, which notes what cannot be used.
 
     Returns:
@@ -101,10 +107,19 @@ def _zip_files(path, report):
             report.leave_out(name, f"it has more than {_MOST_BYTES:,} bytes")
         else:
             files[parts] = name
-    roots = {parts[0] for parts in files}
-    if len(roots) == 1 and all(len(parts) > 2 for parts in files):
+    if _around_them_all(files):
         files = {parts[1:]: name for parts, name in files.items()}
     return files
+
+
+def _around_them_all(files):
+    """Whether one folder holds everything, and is no set of pictures itself."""
+    roots = {parts[0].lower() for parts in files}
+    if len(roots) != 1 or any(len(parts) < 3 for parts in files):
+        return False
+    if not roots & set(SPLITS):
+        return True
+    return any(parts[1].lower() in SPLITS and len(parts) > 3 for parts in files)
 
 
 def sizes(files, archive, report):
