@@ -39,26 +39,17 @@ class Confusion(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self._epoch is None:
             return
-        from sklearn.metrics import confusion_matrix
-
         chances = layers.probabilities(layers.answers(layers.reader(self.model), self.images))
-        said = chances.argmax(-1)
-        names = self.class_names
-        matrix = confusion_matrix(self.labels, said, labels=np.arange(len(names)))
+        drawn = figures.confusion(self.labels, chances.argmax(-1), self.class_names)
         writer.write_image(
             self.log_dir,
             "confusion",
-            figures.to_image(figures.confusion(matrix, names)),
+            figures.to_image(drawn),
             self._epoch,
             "Rows are the true classes. What stands off the diagonal was mistaken.",
         )
-        wrong = figures.surest_mistakes(self.labels, chances)
-        drawn = figures.mistakes(
-            layers.drawable(self.images)[wrong],
-            [names[i] for i in self.labels[wrong]],
-            [names[i] for i in said[wrong]],
-            chances[wrong].max(-1),
-        )
+        images = layers.drawable(self.images)
+        drawn = figures.mistakes(images, self.labels, chances, self.class_names)
         writer.write_image(
             self.log_dir,
             "mistakes",

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mixer_tf import figures
+
 
 def find_layer(model, path):
     """A layer by its name, parts of layers after a dot: `block_0.token_mixing.dense_0`.
@@ -80,13 +82,13 @@ def filters(model, path):
         ValueError: there is no such layer, or it is no convolution.
     """
     weights = _weights(model, path)
-    kernels = [w for w in weights if w.ndim == 4]
-    if not kernels:
+    largest = figures.largest_kernel(weights)
+    if largest is None:
         raise ValueError(
             f"The layer {path!r} is no convolution: it needs a kernel [height, width, channels, "
             f"filters], its weights have the shapes {[w.shape for w in weights]}."
         )
-    return np.asarray(max(kernels, key=lambda w: w.shape[0] * w.shape[1]), "float32")
+    return largest
 
 
 def kernel(model, path):

@@ -267,11 +267,13 @@ def pairs(tokens, units, grid, seed=0):
 
 
 def drawings():
-    matrix = DRAWS.integers(0, 90, (10, 10))
     images = DRAWS.integers(0, 256, (16, 8, 8, 3))
     kernels = DRAWS.normal(size=(20, 4, 4, 3, 24))
     points = DRAWS.normal(size=(50, 6))
     labels, right = DRAWS.integers(0, 10, 50), DRAWS.random(50) > 0.2
+    said, few = DRAWS.integers(0, 10, 50), np.zeros(16, int)  # of 16 pictures
+    sure = DRAWS.uniform(0.5, 1, 16)
+    wrong = np.stack([1 - sure, sure], axis=-1)
     table = DRAWS.random((16, 32))
     hundred = [f"class {i}" for i in range(100)]
     whole = [{**run, "macs": 10**6 * 7**i} for i, run in enumerate(runs(6))]
@@ -281,12 +283,12 @@ def drawings():
     yield "curves of one epoch", lambda: figures.learning_curves(runs(1, epochs=1))
     yield "cost", lambda: figures.accuracy_against_cost(runs(5))
     yield "cost of one", lambda: figures.accuracy_against_cost(runs(1))
-    yield "confusion", lambda: figures.confusion(matrix, [LONG] * 10)
-    yield "confusion 100", lambda: figures.confusion(np.eye(100, dtype=int), hundred)
-    yield "confusion empty", lambda: figures.confusion(np.zeros((3, 3), int), list("abc"))
-    yield "mistakes", lambda: figures.mistakes(images, [LONG] * 16, [LONG] * 16, DRAWS.random(16))
-    yield "one mistake", lambda: figures.mistakes(images[:1, ..., :1], ["a"], ["b"], [0.5])
-    yield "no mistake", lambda: figures.mistakes(images[:0], [], [], [])
+    yield "confusion", lambda: figures.confusion(labels, said, [LONG] * 10)
+    yield "confusion 100", lambda: figures.confusion(range(100), range(100), hundred)
+    yield "confusion empty", lambda: figures.confusion([], [], list("abc"))
+    yield "mistakes", lambda: figures.mistakes(images, few, wrong, [LONG, LONG])
+    yield "one mistake", lambda: figures.mistakes(images[..., :1], few, wrong, ["a", "b"], 1)
+    yield "no mistake", lambda: figures.mistakes(images, 1 - few, wrong, ["a", "b"])
     yield "map", lambda: figures.embedding(points, labels, [LONG] * 10, right)
     yield "map 100", lambda: figures.embedding(points, labels, hundred, right)
     yield "map of one", lambda: figures.embedding(points[:, :1], labels, hundred[:10], right)
@@ -387,9 +389,24 @@ def test_animation_has_a_frame_for_each_epoch(tmp_path):
 
 
 def test_confusion_has_a_row_for_each_true_class():
-    axes = figures.confusion(np.array([[5, 5], [0, 3]]), ["a", "b"]).axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[50, 50], [0, 100]])
+    axes = figures.confusion([0, 0, 0, 0, 2, 2], [0, 0, 0, 1, 2, 2], ["a", "b", "c"]).axes[0]
+    shares = [[75, 25, 0], [0, 0, 0], [0, 0, 100]]
+    np.testing.assert_allclose(axes.images[0].get_array(), shares)
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "2"]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+
+
+def test_mistakes_bear_their_names_and_how_sure_the_model_was():
+    images = np.arange(4)[:, None, None, None] * np.full((4, 2, 2, 3), 60)
+    chances = np.array([[0.4, 0.6], [0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])
+    axes = figures.mistakes(images, [0, 0, 0, 1], chances, ["cat", "dog"], count=2).axes
+    shown = [one for one in axes if one.images]
+    assert [one.get_title() for one in shown] == [
+        "true: cat\nsaid: dog, 75 %",
+        "true: cat\nsaid: dog, 60 %",
+    ]
+    darkest = [255 * one.images[0].get_array().max() for one in shown]
+    np.testing.assert_allclose(darkest, [120, 0])
 
 
 def test_wrong_answers_are_ringed():

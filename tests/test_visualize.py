@@ -92,22 +92,24 @@ def test_a_mixer_gets_every_figure(mixer, page):
 
 
 def test_mistakes_are_those_of_the_test_pictures(mixer, digits, monkeypatch):
-    """Counted here anew, from the logits of all of them."""
+    """Found here anew, from the logits of all of them."""
     drawn = {}
     monkeypatch.setattr(figures, "save", lambda *_: None)
-    monkeypatch.setattr(figures, "confusion", lambda matrix, names: drawn.update(matrix=matrix))
+    monkeypatch.setattr(figures, "confusion", lambda *given: drawn.update(confusion=given))
     monkeypatch.setattr(figures, "mistakes", lambda *given: drawn.update(mistakes=given))
     whole = Subject(mixer)
     drawings.confusion(whole, None)
     drawings.mistakes(whole, None)
-    said = predict_logits(mixer.model(), digits.test, 10).argmax(-1)
-    expected = np.zeros((10, 10), int)
-    np.add.at(expected, (digits.test.labels, said), 1)
-    np.testing.assert_array_equal(drawn["matrix"], expected)
-    assert len(drawn["mistakes"][0])
-    for image, truth, guess, _ in zip(*drawn["mistakes"]):
-        i = next(i for i, x in enumerate(digits.test.images) if np.array_equal(x, image))
-        assert (truth, guess) == (str(digits.test.labels[i]), str(said[i]))
+    logits = predict_logits(mixer.model(), digits.test, 10)
+    labels, said, names = drawn["confusion"]
+    np.testing.assert_array_equal(labels, digits.test.labels)
+    np.testing.assert_array_equal(said, logits.argmax(-1))
+    images, labels, chances, _ = drawn["mistakes"]
+    np.testing.assert_array_equal(images, digits.test.images)
+    np.testing.assert_array_equal(labels, digits.test.labels)
+    powers = np.exp(logits)
+    np.testing.assert_allclose(chances, powers / powers.sum(-1, keepdims=True), atol=1e-5)
+    assert list(names) == [str(i) for i in range(10)]
 
 
 def test_a_convolutional_network_gets_what_it_has(tmp_path, capsys, monkeypatch):

@@ -12,16 +12,11 @@ from mixer_tf.drawing.subject import NotHere
 from mixer_tf.runs import Run
 
 
-def _stem(subject):
-    kernels = [w for w in subject.model.get_layer("stem").get_weights() if w.ndim == 4]
-    if not kernels:
-        raise NotHere("the layer stem holds no convolution.")
-    return np.asarray(max(kernels, key=lambda w: w.shape[0] * w.shape[1]), "float32")
-
-
 def projections(subject, path):
     """Every filter of the stem."""
-    kernel = _stem(subject)
+    kernel = figures.largest_kernel(subject.model.get_layer("stem").get_weights())
+    if kernel is None:
+        raise NotHere("the layer stem holds no convolution.")
     height, width, channels, count = kernel.shape
     title = f"{count} filters of {height} x {width} pixels, {channels} channels of input"
     figures.save(figures.projections(kernel[..., figures.by_frequency(kernel)], title), path)
@@ -106,23 +101,15 @@ def one_patch(subject, path):
 
 def confusion(subject, path):
     """Which classes are taken for which."""
-    from sklearn.metrics import confusion_matrix
-
-    labels, said = subject.pictures[1], subject.answers[1].argmax(-1)
-    names = subject.config.class_names
-    matrix = confusion_matrix(labels, said, labels=np.arange(len(names)))
-    figures.save(figures.confusion(matrix, names), path)
+    said = subject.answers[1].argmax(-1)
+    drawn = figures.confusion(subject.pictures[1], said, subject.config.class_names)
+    figures.save(drawn, path)
 
 
 def mistakes(subject, path):
     """Test pictures whose wrong answer was surest."""
-    images, labels = subject.pictures
-    chances, names = subject.answers[1], subject.config.class_names
-    wrong = figures.surest_mistakes(labels, chances)
-    which = (labels[wrong], chances[wrong].argmax(-1))
-    truths, predictions = ([names[i] for i in numbers] for numbers in which)
-    sure = chances[wrong].max(-1)
-    figures.save(figures.mistakes(images[wrong], truths, predictions, sure), path)
+    drawn = figures.mistakes(*subject.pictures, subject.answers[1], subject.config.class_names)
+    figures.save(drawn, path)
 
 
 def embedding(subject, path):

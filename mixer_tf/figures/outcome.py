@@ -6,19 +6,22 @@ from matplotlib.figure import Figure
 from mixer_tf.figures import style
 
 
-def confusion(matrix, class_names):
+def confusion(labels, predictions, class_names):
     """A confusion matrix, one row for each true class.
 
     Args:
-        matrix: `[classes, classes]` counts, rows true, columns predicted.
-        class_names: of the rows.
+        labels: `[N]`, numbers of the true classes.
+        predictions: `[N]`, numbers of the predicted ones.
+        class_names: of all classes.
 
     Returns:
         A Figure: the colour is the share of the row, the number the count
         (numbers for at most 20 classes).
     """
-    matrix = np.asarray(matrix)
-    count = len(matrix)
+    from sklearn.metrics import confusion_matrix
+
+    count = len(class_names)
+    matrix = confusion_matrix(labels, predictions, labels=np.arange(count))  # [classes, classes]
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(7.6, 7), layout="constrained")
     axes = figure.subplots()
@@ -50,7 +53,7 @@ def surest_mistakes(labels, chances, count=16):
     """Which pictures a model is surest about and wrong, the surest first.
 
     Args:
-        labels: `[N]`, numbers of the right classes.
+        labels: `[N]`, numbers of the true classes.
         chances: `[N, classes]`, probabilities.
         count: at most so many.
 
@@ -61,23 +64,27 @@ def surest_mistakes(labels, chances, count=16):
     return wrong[np.argsort(-chances.max(-1)[wrong], kind="stable")][:count]
 
 
-def mistakes(images, truths, predictions, confidences):
-    """The most confident mistakes.
+def mistakes(images, labels, chances, class_names, count=16):
+    """The most confident mistakes, the surest first.
 
     Args:
-        images: `[N, H, W, channels]` in [0, 255], surest first; at most 16 are drawn.
-        truths, predictions: `[N]` names.
-        confidences: `[N]` in [0, 1], of the wrong class.
+        images: `[N, H, W, channels]` in [0, 255].
+        labels: `[N]`, numbers of the true classes.
+        chances: `[N, classes]`, probabilities.
+        class_names: of the classes.
+        count: so many are drawn, or as many as there are.
 
     Returns:
         A Figure; it says so where there is no mistake.
     """
+    wrong = surest_mistakes(labels, chances, count)
+    images = np.asarray(images)[wrong]
     figure = Figure(figsize=(9, 10.4), layout="constrained")
     if not len(images):
         figure.set_size_inches(5, 2)
         figure.text(0.5, 0.5, "no mistake among these pictures", ha="center", va="center")
         return figure
-    images = np.clip(np.asarray(images, "float64") / 255, 0, 1)[:16]
+    images = np.clip(images.astype("float64") / 255, 0, 1)
     if images.shape[-1] != 3:
         images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
     rows = -(-len(images) // 4)
@@ -86,10 +93,12 @@ def mistakes(images, truths, predictions, confidences):
     grid = figure.subplots(rows, 4, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, image, truth, said, sure in zip(grid, images, truths, predictions, confidences):
+    for axes, image, number in zip(grid, images, wrong):
         axes.imshow(image, interpolation="nearest")
-        words = f"true: {style.short(truth, 18)}\nsaid: {style.short(said, 18)}, {100 * sure:.0f} %"
-        axes.set_title(words, size=9)
+        said = chances[number].argmax()
+        truth, answer = (style.short(class_names[i], 18) for i in (labels[number], said))
+        sure = 100 * chances[number, said]
+        axes.set_title(f"true: {truth}\nsaid: {answer}, {sure:.0f} %", size=9)
     return figure
 
 

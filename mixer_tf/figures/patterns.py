@@ -34,6 +34,22 @@ def spatial_frequency(tiles):
     return (power * radius).sum((1, 2)) / np.where(total > 0, total, 1)
 
 
+def largest_kernel(weights):
+    """Of a layer's arrays the one whose filters are drawn: a branched stem holds several.
+
+    Args:
+        weights: arrays of any shapes.
+
+    Returns:
+        `[height, width, channels, C]` float32, the one of most pixels; None where no array has
+        four axes.
+    """
+    kernels = [array for array in weights if array.ndim == 4]
+    if not kernels:
+        return None
+    return np.asarray(max(kernels, key=lambda array: array.shape[0] * array.shape[1]), "float32")
+
+
 def by_frequency(kernel):
     """Order of a stem's filters, lowest spatial frequency first.
 
