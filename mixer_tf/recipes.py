@@ -97,6 +97,21 @@ class Cifar(Recipe):
 
 
 @dataclasses.dataclass(frozen=True)
+class Heavy(Cifar):
+    """`cifar` with heavier augmentation and twice as long, for what learns the pictures by heart.
+
+    `mixer_nano_7` (991,626 weights): 87.53 ± 0.33 % on CIFAR-10's test pictures (JPEG copy), one
+    seed, 169 minutes at the median rate on 2 cores of an AMD EPYC, TensorFlow 2.21.0, by
+    `python -m mixer_tf train --model mixer_nano_7 --recipe heavy --data cifar10`.
+    """
+
+    epochs: int = 200
+    augmentation: Augmentation = Augmentation(
+        shift=0.125, flip=True, rand_augment=2, cutmix=1.0, mix_probability=0.75
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Finetune(Recipe):
     """Google's fine-tuning of its Mixers on CIFAR (google-research/vision_transformer), 224 px.
 
@@ -124,9 +139,8 @@ class Rows(_PlainAdam):
     augmentation: Augmentation = Augmentation(shift=0.125, flip=True)
 
 
-RECIPES = {
-    kind.__name__.lower(): kind() for kind in (Digits, Ancestor, Quick, Cifar, Finetune, Rows)
-}
+_NAMED = (Digits, Ancestor, Quick, Cifar, Heavy, Finetune, Rows)
+RECIPES = {kind.__name__.lower(): kind() for kind in _NAMED}
 
 
 def default_recipe(source, pretrained=False):
