@@ -56,6 +56,30 @@ def test_lamb_moves_what_begins_at_zero():
     np.testing.assert_allclose(to_numpy(kernel.value), 3 * 0.99**14, rtol=1e-4)
 
 
+def test_muon_takes_a_kernel_of_patches_as_a_matrix():
+    """A first step goes along U V' of the gradient U S V', each part about as far as any other.
+
+    Its size is that of Liu et al. 2025; stem and head move as under Adam, by the rate.
+    """
+    options = {"schedule": "constant", "warmup_epochs": 0, "weight_decay": 0, "clip_norm": 0}
+    optimizer = make_optimizer(Recipe(optimizer="muon", learning_rate=0.01, **options), 10)
+    layers = [keras.layers.Conv2D(6, 3, use_bias=False, name=n) for n in ("stem", "conv", "head")]
+    for layer in layers:
+        layer.build((None, 8, 8, 4))
+    variables = [layer.kernel for layer in layers]
+    before = [to_numpy(v) for v in variables]
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 4, 6)).astype("float32")
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)] * 3, variables)
+    stem, conv, head = (b - to_numpy(v) for b, v in zip(before, variables))
+    np.testing.assert_allclose(stem, 0.01 * np.sign(gradient), rtol=1e-3)
+    np.testing.assert_allclose(head, 0.01 * np.sign(gradient), rtol=1e-3)
+    rows, _, columns = np.linalg.svd(gradient.reshape(36, 6), full_matrices=False)
+    along = rows.T @ (conv.reshape(36, 6) / (0.01 * 0.2 * 36**0.5)) @ columns.T
+    np.testing.assert_allclose(along - np.diag(np.diag(along)), 0, atol=1e-4)
+    assert np.all((np.diag(along) > 0.65) & (np.diag(along) < 1.25))
+
+
 def test_constant_schedule_without_warmup():
     schedule = make_schedule(Recipe(schedule="constant", warmup_epochs=0, learning_rate=0.1), 9)
     assert [round(float(schedule(s)), 6) for s in (0, 5, 10_000)] == [0.1, 0.1, 0.1]

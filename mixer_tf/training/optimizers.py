@@ -6,8 +6,7 @@ Keras's optimizers too with a learning rate for each variable, or for several re
 import keras
 
 from mixer_tf import stack
-
-_UNDECAYED = ["bias", "beta", "gamma"]
+from mixer_tf.training.kinds import UNDECAYED, kind_of
 
 
 def make_schedule(recipe, steps_per_epoch):
@@ -51,21 +50,19 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
     schedule = make_schedule(recipe, steps_per_epoch)
     weight_decay = recipe.weight_decay
     addon = stack.addons_optimizer(
-        recipe.optimizer, schedule, weight_decay, _UNDECAYED, recipe.clip_norm
+        recipe.optimizer, schedule, weight_decay, UNDECAYED, recipe.clip_norm
     )
     if addon:
         return addon
-    names = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "lamb": "Lamb", "muon": "Muon"}
-    name = names[recipe.optimizer]
-    kind = _lamb() if name == "Lamb" else getattr(keras.optimizers, name)
+    kind = kind_of(recipe.optimizer)
     if rates:
-        decays = [0.0 if v.name in _UNDECAYED else weight_decay for v in variables]
+        decays = [0.0 if v.name in UNDECAYED else weight_decay for v in variables]
         kind, weight_decay = with_rates(kind, list(rates), decays), 0.0
     own = {
         "sgd": {"momentum": 0.9},
-        # Muon is for matrices between hidden units. The rest, such as the stem, the head, biases
-        # and convolutions, is AdamW's, which has a decay of its own that should be the same.
-        "muon": {"exclude_layers": ["head"], "adam_weight_decay": weight_decay or None},
+        # Muon is for what lies between hidden units. Stem, head, biases and norms are AdamW's,
+        # which has a decay of its own that should be the same.
+        "muon": {"exclude_layers": ["stem", "head"], "adam_weight_decay": weight_decay or None},
     }
     options = own.get(recipe.optimizer, {})
     if recipe.accumulate > 1:
@@ -81,27 +78,8 @@ def make_optimizer(recipe, steps_per_epoch, variables=(), rates=()):
         ema_momentum=recipe.ema ** (1 / recipe.accumulate) if recipe.ema else 0.99,
     )
     if weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
+        optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return optimizer
-
-
-def _lamb():
-    """Keras's Lamb, but that what is not decayed moves as under Adam.
-
-    As with tensorflow-addons. Keras scales those steps too by the size of what they change, so
-    that a bias, which begins at zero, hardly moves at all.
-    """
-
-    class Lamb(keras.optimizers.Lamb):
-        amsgrad = False  # which the step of Adam asks for
-
-        def update_step(self, gradient, variable, learning_rate):
-            # `variable` may be TensorFlow's own, of another name.
-            name = self._trainable_variables[self._get_variable_index(variable)].name
-            kind = keras.optimizers.Adam if name in _UNDECAYED else keras.optimizers.Lamb
-            kind.update_step(self, gradient, variable, learning_rate)
-
-    return Lamb
 
 
 def make_loss(recipe):
