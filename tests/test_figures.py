@@ -285,7 +285,7 @@ def drawings():
     yield "cost of one", lambda: figures.accuracy_against_cost(runs(1))
     yield "confusion", lambda: figures.confusion(labels, said, [LONG] * 10)
     yield "confusion 100", lambda: figures.confusion(range(100), range(100), hundred)
-    yield "confusion empty", lambda: figures.confusion([], [], list("abc"))
+    yield "confusion of one", lambda: figures.confusion([0], [0], ["a"])
     yield "mistakes", lambda: figures.mistakes(images, few, wrong, [LONG, LONG])
     yield "one mistake", lambda: figures.mistakes(images[..., :1], few, wrong, ["a", "b"], 1)
     yield "no mistake", lambda: figures.mistakes(images, 1 - few, wrong, ["a", "b"])
