@@ -82,8 +82,8 @@ class Cifar(Recipe):
     `python -m mixer_tf train --model mixer_cifar_4 --recipe cifar --data cifar10`, when four of
     RandAugment's operations were wrong (docs/accuracy.md).
 
-    `mixer_nano_7` (991,626 weights): 84.56 ± 0.36 %, one seed, 84 minutes at the median rate on the
-    same machine, with the operations as they are, by
+    `mixer_nano_7` (991,626 weights): 84.56 ± 0.36 %, one seed, 84 minutes at the median rate on 2
+    cores of a faster AMD EPYC, with the operations as they are, by
     `python -m mixer_tf train --model mixer_nano_7 --recipe cifar --data cifar10`.
     """
 
@@ -101,7 +101,7 @@ class Heavy(Cifar):
     """`cifar` with heavier augmentation and twice as long, for what learns the pictures by heart.
 
     `mixer_nano_7` (991,626 weights): 87.53 ± 0.33 % on CIFAR-10's test pictures (JPEG copy), one
-    seed, 169 minutes at the median rate on 2 cores of an AMD EPYC, TensorFlow 2.21.0, by
+    seed, 169 minutes at the median rate on 2 cores of the faster AMD EPYC, TensorFlow 2.21.0, by
     `python -m mixer_tf train --model mixer_nano_7 --recipe heavy --data cifar10`.
     """
 

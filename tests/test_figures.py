@@ -193,6 +193,12 @@ def test_sprites_can_be_cut_out_again():
         figures.sprite_sheet(tiles, limit=2)
 
 
+def test_of_several_kernels_that_of_most_pixels_is_drawn():
+    shapes = [(1, 1, 3, 8), (8,), (3, 2, 3, 8), (1, 5, 3, 8), (64, 8)]
+    assert figures.largest_kernel([np.zeros(shape) for shape in shapes]).shape == (3, 2, 3, 8)
+    assert figures.largest_kernel([np.zeros((64, 8)), np.zeros(8)]) is None
+
+
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend():
     drawn = figures.embedding(
         DRAWS.random((6, 3)), np.arange(6) % 2, ["_background_", "dog"], np.ones(6, bool)
@@ -202,14 +208,6 @@ def test_a_name_that_begins_with_an_underscore_is_in_the_legend():
 
 
 # ---- orders of pixels ----
-
-
-def test_the_surest_mistakes_come_first():
-    chances = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.5, 0.5]])
-    labels = np.array([0, 1, 0, 0, 1])  # right, wrong by 0.6, 0.8, 0.7 and 0.5
-    assert figures.surest_mistakes(labels, chances).tolist() == [2, 3, 1, 4]
-    assert figures.surest_mistakes(labels, chances, count=2).tolist() == [2, 3]
-    assert not len(figures.surest_mistakes(np.array([0]), chances[:1]))
 
 
 def test_shuffled_patches_stay_together():
@@ -396,17 +394,20 @@ def test_confusion_has_a_row_for_each_true_class():
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
 
 
-def test_mistakes_bear_their_names_and_how_sure_the_model_was():
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_the_surest_mistakes_come_first(count):
     images = np.arange(4)[:, None, None, None] * np.full((4, 2, 2, 3), 60)
     chances = np.array([[0.4, 0.6], [0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])
-    axes = figures.mistakes(images, [0, 0, 0, 1], chances, ["cat", "dog"], count=2).axes
+    axes = figures.mistakes(images, [0, 0, 0, 1], chances, ["cat", "dog"], count).axes
     shown = [one for one in axes if one.images]
-    assert [one.get_title() for one in shown] == [
+    titles = [
         "true: cat\nsaid: dog, 75 %",
         "true: cat\nsaid: dog, 60 %",
+        "true: dog\nsaid: cat, 50 %",
     ]
-    darkest = [255 * one.images[0].get_array().max() for one in shown]
-    np.testing.assert_allclose(darkest, [120, 0])
+    assert [one.get_title() for one in shown] == titles[:count]
+    lightest = [255 * one.images[0].get_array().max() for one in shown]
+    np.testing.assert_allclose(lightest, [120, 0, 180][:count])
 
 
 def test_wrong_answers_are_ringed():

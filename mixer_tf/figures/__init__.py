@@ -3,7 +3,7 @@
 from mixer_tf.figures.curves import accuracy_against_cost, comparison, learning_curves
 from mixer_tf.figures.evolution import animation, evenly, evolution, projections
 from mixer_tf.figures.mixing import mixing_distances, one_patch, token_mixing
-from mixer_tf.figures.outcome import confusion, embedding, mistakes, surest_mistakes
+from mixer_tf.figures.outcome import confusion, embedding, mistakes
 from mixer_tf.figures.patterns import (
     Pairs,
     by_frequency,
@@ -56,7 +56,6 @@ __all__ = [
     "spatial_frequency",
     "sprite_sheet",
     "stitch",
-    "surest_mistakes",
     "to_image",
     "token_mixing",
 ]

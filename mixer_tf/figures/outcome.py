@@ -49,21 +49,6 @@ def confusion(labels, predictions, class_names):
     return figure
 
 
-def surest_mistakes(labels, chances, count=16):
-    """Which pictures a model is surest about and wrong, the surest first.
-
-    Args:
-        labels: `[N]`, numbers of the true classes.
-        chances: `[N, classes]`, probabilities.
-        count: at most so many.
-
-    Returns:
-        `[count]`, numbers of pictures; fewer where there are not so many mistakes.
-    """
-    wrong = np.flatnonzero(chances.argmax(-1) != labels)
-    return wrong[np.argsort(-chances.max(-1)[wrong], kind="stable")][:count]
-
-
 def mistakes(images, labels, chances, class_names, count=16):
     """The most confident mistakes, the surest first.
 
@@ -77,7 +62,8 @@ def mistakes(images, labels, chances, class_names, count=16):
     Returns:
         A Figure; it says so where there is no mistake.
     """
-    wrong = surest_mistakes(labels, chances, count)
+    wrong = np.flatnonzero(chances.argmax(-1) != labels)
+    wrong = wrong[np.argsort(-chances.max(-1)[wrong], kind="stable")][:count]
     images = np.asarray(images)[wrong]
     figure = Figure(figsize=(9, 10.4), layout="constrained")
     if not len(images):
