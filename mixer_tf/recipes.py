@@ -85,6 +85,10 @@ class Cifar(Recipe):
     `mixer_nano_7` (991,626 weights): 84.56 ± 0.36 %, one seed, 84 minutes at the median rate on 2
     cores of a faster AMD EPYC, with the operations as they are, by
     `python -m mixer_tf train --model mixer_nano_7 --recipe cifar --data cifar10`.
+
+    `resnet20` (269,722 weights trained): 89.52 ± 0.31 %, one seed, 101 minutes at the median rate
+    on the faster one, with the operations as they are, by
+    `python -m mixer_tf train --model resnet20 --recipe cifar --data cifar10`.
     """
 
     epochs: int = 100
