@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from results import minutes
 
-from mixer_tf import figures, shipped, zoo
+from mixer_tf import figures, shipped
 from mixer_tf.runs import Run
 from mixer_tf.storage import files
 
@@ -89,7 +89,7 @@ def ship(run, data):
         ValueError: the run has not ended, or was trained on something else.
     """
     run.result()  # or says that it has not ended
-    if run.config().model_name not in zoo.MODELS:
+    if not isinstance(run.config().model, str):
         raise ValueError(
             f"{run.folder} is of a model without a name; weights are asked for by one."
         )

@@ -95,9 +95,7 @@ class EmbeddingProjector(keras.callbacks.Callback):
         vectors, logits = layers.answers(self._both, self.images)
         predictions = logits.argmax(-1)
         right = predictions == self.labels
-        tiles = layers.drawable(self.images)
-        if tiles.shape[-1] != 3:
-            tiles = np.repeat(tiles.mean(-1, keepdims=True), 3, axis=-1).astype("uint8")
+        tiles = figures.as_rgb(layers.drawable(self.images))
         names = self.class_names
         pictures = [
             (names[truth], names[said], "right" if hit else "wrong")

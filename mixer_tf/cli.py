@@ -100,7 +100,8 @@ def describe(model, image_size, classes):
     output, seconds = describing.forward_pass(built)
     click.echo(
         f"{model}: {built.count_params():,} weights, {zoo.count_macs(built) / 1e6:,.1f} M MACs\n"
-        f"one random picture -> {output.shape[1]} logits, {1000 * seconds:.1f} ms"
+        f"one random picture -> {output.shape[1]} {'pre-logits' if classes == 0 else 'logits'}, "
+        f"{1000 * seconds:.1f} ms"
     )
 
 
@@ -205,6 +206,7 @@ def export(run, form, precision, out):
     load_backend()
     from mixer_tf import export as exporting
 
+    exporting.check(form, precision)  # before pictures are read for it
     endings = {"saved_model": "saved_model", "onnx": "model.onnx"}
     out = out or run / endings.get(form, f"model-{precision}.tflite")
     examples = None

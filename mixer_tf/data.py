@@ -93,8 +93,8 @@ class Data:
     """Three splits with the same classes; validation never comes from the test set.
 
     Raises:
-        ValueError: a split does not hold uint8 pictures of one shape, at least one, each with
-            the number of a class.
+        ValueError: there are fewer than two classes, or a split does not hold uint8 pictures of
+            one shape, at least one, each with the number of a class.
     """
 
     name: str
@@ -112,8 +112,12 @@ class Data:
     def __post_init__(self):
         # A tuple of words, as `config.json` gives it back; a frozen dataclass sets it so.
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        if self.num_classes < 2:
+            raise ValueError(f"class_names is {self.class_names}; give at least two.")
         for name in ("train", "validation", "test"):
             images, labels = getattr(self, name).images, getattr(self, name).labels
+            if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+                raise ValueError(f"The pictures and labels of {name} are no arrays of numpy.")
             if not len(labels):
                 raise ValueError(f"{name} holds no picture; give at least one.")
             if images.dtype != np.uint8 or images.ndim != 4:
@@ -244,7 +248,9 @@ def _load(source, image_size, report):
             f"There is no data {source!r}: it is neither a name ({', '.join(NAMES)}) "
             "nor a folder or .zip of class folders."
         )
-    return (path.stem, *_folders(path, image_size, report))
+    whole = pathlib.Path(os.path.abspath(path))  # "." has no name
+    name = whole.name if path.is_dir() else whole.stem
+    return (name, *_folders(path, image_size, report))
 
 
 def _folders(path, image_size, report):

@@ -19,6 +19,16 @@ FORMATS = ("saved_model", "onnx", "tflite")
 PRECISIONS = ("float32", "float16", "int8")  # of TFLite's weights; int8: of its arithmetic too
 
 
+def check(form, precision):
+    """Refuse a format and a precision that are unknown or do not go together (ValueError)."""
+    if form not in FORMATS:
+        raise ValueError(f"There is no format {form!r}; there are: {', '.join(FORMATS)}.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"There is no precision {precision!r}; give {', '.join(PRECISIONS)}.")
+    if precision != "float32" and form != "tflite":
+        raise ValueError(f"{form} is written in float32 only; {precision} is for tflite.")
+
+
 def export(model, path, form, precision="float32", examples=None):
     """Write a model for another runtime, whole or not at all.
 
@@ -40,12 +50,7 @@ def export(model, path, form, precision="float32", examples=None):
     """
     stack.only_keras_3("export")
     path = pathlib.Path(path)
-    if form not in FORMATS:
-        raise ValueError(f"There is no format {form!r}; there are: {', '.join(FORMATS)}.")
-    if precision not in PRECISIONS:
-        raise ValueError(f"There is no precision {precision!r}; give {', '.join(PRECISIONS)}.")
-    if precision != "float32" and form != "tflite":
-        raise ValueError(f"{form} is written in float32 only; {precision} is for tflite.")
+    check(form, precision)
     if precision == "int8" and (examples is None or not len(examples)):
         raise ValueError("int8 needs examples: about 200 pictures of the training data.")
     if keras.backend.backend() != "tensorflow":

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import platform
+import re
 
 import keras
 
@@ -42,8 +43,11 @@ def _look_jax():
     if kind == "tpu":
         return devices[0].device_kind, "tpu", len(devices), "mixed_bfloat16", "a TPU's own format"
     if kind == "gpu":
-        capability = tuple(int(n) for n in str(devices[0].compute_capability).split("."))
-        best, why = gpu_precision(capability)
+        capability = str(devices[0].compute_capability)
+        if found := re.fullmatch(r"(\d+)\.(\d+)", capability):
+            best, why = gpu_precision(tuple(map(int, found.groups())))
+        else:  # AMD's have names, such as gfx90a
+            best, why = "float32", f"what {capability} multiplies fastest is not known here"
         return devices[0].device_kind, "gpu", len(devices), best, why
     return _cpu_name(), "cpu", len(devices), "float32", "on a CPU nothing else measured faster"
 

@@ -8,6 +8,7 @@ import dataclasses
 from mixer_tf.plain import make_plain
 from mixer_tf.reading.report import printable
 
+FREEZABLE = ("stem", "blocks")  # "blocks": with the stem
 OPTIMIZERS = ("adamw", "adam", "sgd", "lamb", "muon", "radam")  # no stack has all, see `stack`
 
 
@@ -90,7 +91,7 @@ class Recipe:
             raise ValueError(
                 f"shares is {self.shares}; give a number that divides the batch, {self.part_size}."
             )
-        if self.freeze not in ("", "stem", "blocks"):
+        if self.freeze not in ("", *FREEZABLE):
             raise ValueError(f"freeze is {self.freeze!r}; give 'stem' or 'blocks'.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; give a number in (0, 1].")

@@ -43,6 +43,7 @@ class RunConfig:
     validation: str = ""  # as `pictures`, of those that choose the best epoch
     loaded_size: tuple[int, int] | None = None  # of the pictures, before the model's own size
     save_every: int = 0  # steps after which the state is saved, beside that of each epoch
+    name: str = ""  # that the model was asked for by, also where `model` is a config
 
     def __post_init__(self):
         for name in ("seed", "save_every"):
@@ -63,8 +64,8 @@ class RunConfig:
 
     @property
     def model_name(self):
-        """Its name in `MODELS`; `mixer` for one of a config."""
-        return self.model if isinstance(self.model, str) else "mixer"
+        """Its name in `MODELS`; `mixer` for one that was asked for by a config."""
+        return self.model if isinstance(self.model, str) else self.name or "mixer"
 
     @property
     def how_split(self):
@@ -92,7 +93,7 @@ class RunConfig:
             ValueError, TypeError: a value is of a wrong kind, or larger than anything real.
         """
         words = (self.data, self.precision, self.command, self.pretrained, self.pictures)
-        words += (self.trained_in, self.products, self.validation)
+        words += (self.trained_in, self.products, self.validation, self.name)
         words += self.class_names
         if not all(isinstance(word, str) for word in words):
             raise TypeError("a value is of a wrong kind")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 
 import keras
@@ -174,8 +175,17 @@ def _strategy():
         import tensorflow as tf
 
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     return keras.distribution.DataParallel(
         devices=keras.distribution.list_devices(),
         auto_shard_dataset=False,  # our batches hold only what is this process's
     )
+
+
+@functools.cache
+def _mirrored(devices):
+    """The strategy of some devices. Each new one would number its exchanges from the same start,
+    and TensorFlow refuses a number that comes again with another model's shapes."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(list(devices))

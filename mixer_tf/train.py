@@ -69,10 +69,12 @@ def train(
     input_shape = (*(asked_size or input_size(model, data)), data.image_shape[2])
     if own_process:
         cpu_step.set_threads(model, input_shape, recipe, precision)
+    name = model if isinstance(model, str) else ""
     if pretrained:
         model = finetune.adapted(model, input_shape, pretrained)
     config = RunConfig(
         model=model,
+        name=name,
         input_shape=input_shape,
         recipe=recipe.in_epochs(len(data.train)),
         seed=seed,
@@ -107,7 +109,7 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
         The dict that `result.json` holds; at once where the run had ended.
 
     Raises:
-        ValueError: the folder holds no run, or the data is another.
+        ValueError: the folder holds no run, or one whose state is gone; or the data is another.
     """
     hosts.join()
     run = Run.open(out)
@@ -118,6 +120,13 @@ def resume(out, data, *, callbacks=lambda run: [], save_every=0, own_process=Fal
     if own_process:
         cpu_step.set_threads(
             config.model, config.input_shape, config.recipe, config.trained_in or config.precision
+        )
+    if not run.states() and run.history_file.exists() and len(run.history()["loss"]) > 1:
+        # One epoch may be there without a state, where a process was killed between the two.
+        raise ValueError(
+            f"{out} has trained, but its state files ({run.state_file.name}, "
+            f"{run.previous_state_file.name}) are gone; put them back, or begin a new run "
+            "elsewhere. Its weights are left as they are."
         )
     again = bool(config.pretrained) and not run.states()  # else its weights are in them
     if save_every:

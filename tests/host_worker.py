@@ -141,6 +141,10 @@ def devices(folder, counts):
             MODEL, data, recipe, f"{folder}/{count}", seed=5, precision="float32", callbacks=shown,
             quiet=True,
         )  # fmt: skip
+        if count > 1:  # another model, as `compare` trains one after another
+            short = dataclasses.replace(recipe, epochs=1, warmup_epochs=0.0)
+            wider = dataclasses.replace(MODEL, hidden_dim=2 * MODEL.hidden_dim)
+            training.train(wider, data, short, f"{folder}/{count} wider", quiet=True)
         machine.look = look
 
 

@@ -456,6 +456,27 @@ def test_data_without_pictures_to_test_on_is_refused(digits):
         dataclasses.replace(digits, test=digits.test.take(slice(0, 0)))
 
 
+def test_one_class_is_none_to_tell_from_others(digits):
+    one = {
+        split: Split(getattr(digits, split).images, 0 * getattr(digits, split).labels)
+        for split in ("train", "validation", "test")
+    }
+    with pytest.raises(ValueError, match=r"class_names is \('cat',\); give at least two"):
+        dataclasses.replace(digits, class_names=("cat",), **one)
+
+
+def test_lists_are_no_pictures(digits):
+    with pytest.raises(ValueError, match="pictures and labels of test are no arrays"):
+        dataclasses.replace(digits, test=Split(digits.test.images, digits.test.labels.tolist()))
+
+
+def test_a_folder_gives_its_whole_name(picture_folder, monkeypatch):
+    root = picture_folder()
+    root = root.rename(root.with_name("my.data v2"))
+    monkeypatch.chdir(root)
+    assert load_data(str(root)).name == load_data(".").name == "my.data v2"
+
+
 def test_names_of_classes_become_what_a_run_keeps(digits):
     named = dataclasses.replace(digits, class_names=np.arange(10))
     assert named.class_names == digits.class_names

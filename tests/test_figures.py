@@ -311,6 +311,9 @@ def drawings():
         "distances",
         lambda: figures.mixing_distances(np.ones(12), DRAWS.random((12, 5)), 2.0),
     )
+    two = images[..., :2]
+    yield "two channels", lambda: figures.one_patch(two[0], two[1], [("panel", table)])
+    yield "two, shuffled", lambda: figures.shuffle_invariance({"a": two[0]}, {"mixer": {"a": [1]}})
     curves = {"mixer": {"as it is": [1, 2, 3], "all pixels": [1, 1, 2]}, "resnet": {"a": [1]}}
     yield (
         "shuffles",

@@ -330,18 +330,36 @@ def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, witho
     )
 
 
-def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(
-    tmp_path, tiny_data, google, without_xla
+@pytest.fixture
+def grey(google):
+    """The same for grey pictures."""
+    weights = reference_mixer.random_weights(2, 16, 4, 8, 32, (4, 4), 7)
+    weights["stem/kernel"] = weights["stem/kernel"][:, :, :1]
+    np.savez(google, **weights)
+    return google
+
+
+def test_a_model_that_grew_with_its_pictures_keeps_its_name(
+    tmp_path, tiny_data, grey, monkeypatch, without_xla
 ):
-    gray = reference_mixer.random_weights(2, 16, 4, 8, 32, (4, 4), 7)
-    gray["stem/kernel"] = gray["stem/kernel"][:, :, :1]
-    np.savez(google, **gray)
+    monkeypatch.setitem(VARIANTS, "mixer_nano", CONFIG)
     recipe = dataclasses.replace(PLAIN, epochs=1)
-    result = train(CONFIG, tiny_data, recipe, tmp_path / "r", pretrained=google, quiet=True)
+    result = train("mixer_nano", tiny_data, recipe, tmp_path / "r", pretrained=grey, quiet=True)
+    config = Run.open(tmp_path / "r").config()
+    assert config.model == dataclasses.replace(CONFIG, tokens_mlp_dim=32)
+    assert result["model"] == config.model_name == "mixer_nano"
+    assert dataclasses.replace(config, name="").model_name == "mixer"
+
+
+def test_the_first_logits_of_a_run_at_a_larger_size_are_zero(
+    tmp_path, tiny_data, grey, without_xla
+):
+    recipe = dataclasses.replace(PLAIN, epochs=1)
+    result = train(CONFIG, tiny_data, recipe, tmp_path / "r", pretrained=grey, quiet=True)
     assert result["input_shape"] == [16, 16, 1]
     assert Run.open(tmp_path / "r").config().model.tokens_mlp_dim == 32  # 16x16 is 2 x 2 of 8x8
     with pytest.raises(ValueError, match="does not fit"):
-        train("mixer_nano", tiny_data, recipe, tmp_path / "s", pretrained=google, quiet=True)
+        train("mixer_nano", tiny_data, recipe, tmp_path / "s", pretrained=grey, quiet=True)
     assert not (tmp_path / "s").exists()
 
 

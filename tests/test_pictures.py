@@ -227,6 +227,20 @@ def test_hostile_zips(picture_folder, tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("between", ["/", "\\"])
+def test_zips_with_the_separator_of_windows(picture_folder, tmp_path, between):
+    root = picture_folder(below="train")
+    path = tmp_path / "pets.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.writestr(between.join(file.relative_to(root).parts), file.read_bytes())
+        archive.writestr(between.join(["..", "evil", "a.png"]), b"x")
+    images, data = load(path)
+    assert data.class_names == ("cat", "dog")
+    assert len(images) == 20
+    assert "its path leads out of the zip" in data.report.text()
+
+
 def test_the_commands_say_and_write_it(picture_folder, tmp_path, capfd, without_xla):
     root = picture_folder(size=(16, 16), per_class=20)
     (root / "dog" / "bad.png").write_bytes(b"")

@@ -1,6 +1,7 @@
 """Schedule, decay, clipping and loss against their closed forms."""
 
 import dataclasses
+import math
 import types
 
 import keras
@@ -215,7 +216,7 @@ def test_numbers_of_numpy_become_pythons(tmp_path):
     assert config.recipe.learning_rate == 0.5
     with pytest.raises(ValueError, match="rand_augment is 1.5; give a whole number"):
         Augmentation(rand_augment=1.5)
-    with pytest.raises(ValueError, match="dropout is None; give a number"):
+    with pytest.raises(ValueError, match="dropout is None; give a finite number"):
         MixerConfig(1, 8, 8, 8, 4, dropout=None)
     relu = dataclasses.replace(mixer, activation=keras.activations.relu)
     with pytest.raises(ValueError, match="activation is .*; give its name"):
@@ -285,6 +286,26 @@ def test_a_run_that_began_in_float32_goes_on_in_float32(monkeypatch, capsys):
     monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: False)
     assert runtime.choose_again("auto", "float32", "bfloat16").products == "float32"
     assert "began with products in bfloat16, which are float32 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, np.float32("nan")])
+def test_no_number_of_a_recipe_or_model_is_infinite(number):
+    for name in ("learning_rate", "weight_decay", "clip_norm", "sam", "warmup_epochs"):
+        with pytest.raises(ValueError, match=f"{name} is .*(nan|inf).*; give a finite number"):
+            Recipe(**{name: number})
+    with pytest.raises(ValueError, match="epsilon is .*; give a finite number"):
+        MixerConfig(1, 8, 8, 8, 4, epsilon=number)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [("gfx90a", "float32"), ("8.6", "mixed_bfloat16")]
+)
+def test_jaxs_gpus_may_have_names_for_capabilities(monkeypatch, capability, precision):
+    jax = pytest.importorskip("jax")
+    gpu = types.SimpleNamespace(platform="gpu", device_kind="MI250", compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [gpu, gpu])
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert machine.look()[:4] == ("MI250", "gpu", 2, precision)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -521,6 +522,18 @@ def test_a_damaged_state_is_refused(straight, tmp_path):
     state.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="state.npz is damaged"):
         resume(tmp_path / "run", data, quiet=True)
+
+
+def test_a_run_without_its_state_is_not_begun_anew(straight, tmp_path):
+    """Its weights would be written over by those of a first epoch."""
+    done, data, _ = straight
+    shutil.copytree(done, tmp_path / "run")
+    for name in ("state.npz", "state.previous.npz", "result.json"):
+        (tmp_path / "run" / name).unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(ValueError, match=r"its state files \(state.npz, .*\) are gone"):
+        resume(tmp_path / "run", data, quiet=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):

@@ -63,8 +63,8 @@ def make_plan(names, flags, default_name):
     data = _data(names, flags, begun)
     for model, run in begun.items():
         resume.check(run, given, flags, recipe.in_epochs(len(data[model].train)))
-    stem = pathlib.Path(flags["data"]).stem
-    out = flags["out"] or free_name(pathlib.Path("runs") / default_name.format(data=stem))
+    folder = default_name.format(data=data[names[0]].name)
+    out = flags["out"] or free_name(pathlib.Path("runs") / folder)
     size = flags["image_size"]
     options = {
         "image_size": (size, size) if size else None,

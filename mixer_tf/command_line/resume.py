@@ -1,7 +1,10 @@
 """What a resumed run keeps of the command it began with, and which flags it refuses."""
 
+import shlex
+
 from mixer_tf.runs import Run
 from mixer_tf.variants import find_mixer
+from mixer_tf.zoo import MODELS
 
 
 def begun(out, names):
@@ -17,8 +20,8 @@ def kept(run):
     config = run.config()
     names = ("data", "seed", "precision", "pretrained", "save_every")
     flags = {name: getattr(config, name) for name in names}
-    if isinstance(config.model, str):
-        flags["model"] = config.model
+    if config.model_name in MODELS:
+        flags["model"] = config.model_name
     if config.asked_size:
         flags["image_size"] = config.asked_size[0]  # the flag is for squares
     return flags
@@ -53,7 +56,7 @@ def check(run, given, flags, recipe):
         if asked[name] != has[name]:
             again = ""
             if find_mixer(config.model):
-                again = f" (--pretrained {run.folder} takes its weights)"
+                again = f" (--pretrained {shlex.quote(str(run.folder))} takes its weights)"
             raise ValueError(
                 f"{run.folder} has {name} {has[name]}, the command says {asked[name]}; a run that "
                 "is resumed keeps what it began with. Leave that flag out, or begin a new run"

@@ -37,7 +37,7 @@ def train(model, **flags):
     own = {"callbacks": lambda run: tensorboard_callbacks(run, data), "own_process": True}
     from mixer_tf import train as training
 
-    with _resumable(f"--resume --out {plan.out}"):
+    with _resumable(f"--resume --out {shlex.quote(str(plan.out))}"):
         if flags["resume"]:
             save_every = plan.options["save_every"]
             result = training.resume(plan.out, data, save_every=save_every, **own)
@@ -79,7 +79,7 @@ def compare(names, more, **flags):
     from mixer_tf import compare as comparing
 
     # The whole of it: models that have not begun need all that the first ones were given.
-    with _resumable(f"the same command with --resume --out {out}"):
+    with _resumable(f"the same command with --resume --out {shlex.quote(str(out))}"):
         comparing.compare(
             names,
             plan.data,

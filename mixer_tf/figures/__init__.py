@@ -22,13 +22,14 @@ from mixer_tf.figures.shuffles import (
     shuffled_orders,
 )
 from mixer_tf.figures.style import COLOURS, save, to_image
-from mixer_tf.figures.tiles import filter_tiles, sheet_of_filters, sprite_sheet, stitch
+from mixer_tf.figures.tiles import as_rgb, filter_tiles, sheet_of_filters, sprite_sheet, stitch
 
 __all__ = [
     "COLOURS",
     "Pairs",
     "accuracy_against_cost",
     "animation",
+    "as_rgb",
     "by_frequency",
     "comparison",
     "confusion",

@@ -101,7 +101,7 @@ def one_patch(picture, changed, panels):
     figure = Figure(figsize=(12, 2.2 + 3.1 * rows), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(2.0, 3.1 * rows))
     for axes, image, title in zip(above.subplots(1, 2), (picture, changed), ("picture", "changed")):
-        axes.imshow(_rgb(image), interpolation="nearest")
+        axes.imshow(tiles.as_rgb(image), interpolation="nearest")
         axes.set_title(title, size=10)
         axes.axis("off")
     largest = max(float(np.max(d)) for _, d in panels) or 1.0
@@ -120,11 +120,6 @@ def one_patch(picture, changed, panels):
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     below.colorbar(image, ax=list(grid[: len(panels)]), label="absolute change", extend="min")
     return figure
-
-
-def _rgb(image):
-    image = np.asarray(image)
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
 
 
 def mixing_distances(distances, untrained, uniform):

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixer_tf.figures import style
+from mixer_tf.figures.tiles import as_rgb
 
 
 def confusion(labels, predictions, class_names):
@@ -70,9 +71,7 @@ def mistakes(images, labels, chances, class_names, count=16):
         figure.set_size_inches(5, 2)
         figure.text(0.5, 0.5, "no mistake among these pictures", ha="center", va="center")
         return figure
-    images = np.clip(images.astype("float64") / 255, 0, 1)
-    if images.shape[-1] != 3:
-        images = np.repeat(images.mean(-1, keepdims=True), 3, axis=-1)
+    images = as_rgb(np.clip(images.astype("float64") / 255, 0, 1))
     rows = -(-len(images) // 4)
     figure.set_size_inches(9, 2.6 * rows)
     figure.get_layout_engine().set(h_pad=0.08)

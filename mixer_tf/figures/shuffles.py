@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mixer_tf.figures import style
+from mixer_tf.figures.tiles import as_rgb
 
 
 def shuffle_patches(images, patch_size, seed=0):
@@ -75,7 +76,7 @@ def shuffle_invariance(pictures, curves, ylabel="accuracy (%)", xlabel="epoch"):
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
     for axes, order in zip(above.subplots(1, len(orders), squeeze=False)[0], orders):
         image = np.clip(np.asarray(pictures[order], "float64") / 255, 0, 1)
-        axes.imshow(np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3])
+        axes.imshow(as_rgb(image))
         axes.set_title(order, size=10)
         axes.axis("off")
     panels = below.subplots(1, len(curves), squeeze=False, sharey=True)[0]

@@ -5,6 +5,14 @@ import numpy as np
 _NOT_FINITE = (1.0, 0.0, 1.0)  # magenta: no other weight is drawn in it
 
 
+def as_rgb(images):
+    """`[..., channels] -> [..., 3]` of the same type: three as they are, else their mean, grey."""
+    images = np.asarray(images)
+    if images.shape[-1] == 3:
+        return images
+    return np.repeat(images.mean(-1, keepdims=True), 3, axis=-1).astype(images.dtype)
+
+
 def filter_tiles(kernel, largest=None):
     """Each stem filter as a small picture, scaled by itself.
 
@@ -20,8 +28,7 @@ def filter_tiles(kernel, largest=None):
         that are not finite are magenta.
     """
     tiles = np.moveaxis(np.asarray(kernel, "float64"), -1, 0)  # [h, w, c, C] -> [C, h, w, c]
-    if tiles.shape[-1] != 3:
-        tiles = np.repeat(tiles.mean(-1, keepdims=True), 3, axis=-1)
+    tiles = as_rgb(tiles)
     finite = np.isfinite(tiles)
     tiles = np.where(finite, tiles, 0)
     if largest is None:

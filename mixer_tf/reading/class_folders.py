@@ -133,10 +133,10 @@ def _class_names(path, classes, found, report):
     counts = collections.Counter(classes)
     class_names = sorted(counts)
     if len(class_names) < 2:
-        left_out = f" {report.summary()}." if report.left_out else ""
+        met = f" {report.summary()}." if report.left_out or report.remarks else ""
         raise ValueError(
             f"{path} holds pictures of {len(class_names)} classes; a folder for each of at least "
-            f"two classes is needed, or train/<class>/ and test/<class>/.{left_out}"
+            f"two classes is needed, or train/<class>/ and test/<class>/.{met}"
         )
     for name in sorted(found - set(class_names)):
         report.remarks.append(f"class {printable(name)} has no picture that can be read")

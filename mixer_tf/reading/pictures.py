@@ -93,10 +93,12 @@ def _zip_files(path, report):
             members = archive.infolist()
     except Exception as error:  # whatever the parts of a damaged one make zipfile raise
         raise ValueError(f"{path} is no readable zip file ({error}).") from error
+    # Some tools of Windows write its separator, which the format does not know.
+    from_windows = not any("/" in member.filename for member in members)
     files = {}
     for member in members:
         name = member.filename
-        parts = pathlib.PurePosixPath(name).parts
+        parts = pathlib.PurePosixPath(name.replace("\\", "/") if from_windows else name).parts
         if not name.lower().endswith(_ENDINGS) or "__MACOSX" in name:
             continue
         if any(part[0] == "." and part != ".." for part in parts):

@@ -10,6 +10,7 @@ from mixer_tf.checkpoints import ModelWeights, fill
 from mixer_tf.exchange import pretrained
 from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.mixer import build_mixer
+from mixer_tf.recipe import FREEZABLE
 from mixer_tf.resizing import weights_for
 from mixer_tf.runs import Run
 from mixer_tf.storage import npz
@@ -151,9 +152,6 @@ def _grid(weights, wanted):
             "picture size; give the --image-size it was trained on."
         )
     return side, side
-
-
-FREEZABLE = ("stem", "blocks")
 
 
 def freeze(model, upto):
