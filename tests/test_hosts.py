@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from helpers import SLOW_CODE_SOON, events, free_ports, snapshots
@@ -14,6 +15,7 @@ from host_worker import MODEL, prepared, shown
 
 from mixer_tf import Run
 from mixer_tf.distributed import hosts
+from mixer_tf.distributed.copies import OnCopy
 from mixer_tf.train import resume, train
 
 HERE = pathlib.Path(__file__).parent
@@ -169,3 +171,39 @@ def test_a_meeting_that_fails_is_waited_for_once(monkeypatch):
     with pytest.raises(ValueError, match="worker 1 did not come"), hosts.losing_workers():
         hosts.join()
     assert len(waited) == 1
+
+
+def test_callbacks_on_a_copy_hear_all_that_a_training_says():
+    """Epochs, batches and validation, in the order in which Keras alone would say it."""
+    images, labels = np.ones((12, 2), "float32"), np.ones((12, 1), "float32")
+    heard = []
+    for through in (list, lambda callbacks: [OnCopy(callbacks, small())]):
+        ear = Ear()
+        small().fit(
+            images, labels, batch_size=4, epochs=2, verbose=0, validation_data=(images, labels),
+            callbacks=through([ear]),
+        )  # fmt: skip
+        heard.append(ear.heard)
+    assert heard[0] == heard[1]
+    assert {"on_train_batch_end", "on_test_begin", "on_test_batch_end"} <= set(heard[0])
+
+
+def heard_as(name):
+    return lambda self, *arguments, **named: self.heard.append(name)
+
+
+class Ear(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+
+for hook in dir(keras.callbacks.Callback):
+    if hook.startswith("on_"):
+        setattr(Ear, hook, heard_as(hook))
+
+
+def small():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", optimizer="sgd", jit_compile=False)
+    return model

@@ -10,7 +10,7 @@ class OnCopy(keras.callbacks.Callback):
 
     A callback that asks a shared model for predictions would wait for the other
     processes, which know nothing of it. The copy has the shared model's weights
-    at the start and the end of each epoch and of the training.
+    at the start and the end of each epoch and of the training, not yet while it is validated.
 
     Args:
         callbacks: what looks at the copy; must not mean to change the model.
@@ -58,6 +58,18 @@ class OnCopy(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._show("on_train_batch_end", batch, logs)
+
+    def on_test_begin(self, logs=None):
+        self._show("on_test_begin", logs)
+
+    def on_test_end(self, logs=None):
+        self._show("on_test_end", logs)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._show("on_test_batch_begin", batch, logs)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._show("on_test_batch_end", batch, logs)
 
 
 class StopTogether(keras.callbacks.Callback):

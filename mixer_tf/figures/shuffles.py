@@ -45,8 +45,14 @@ def shuffle_patches(images, patch_size, seed=0):
 def shuffle_pixels(images, seed=0):
     """Permute all pixels of pictures, every picture alike.
 
-    Args, result: as for `shuffle_patches`. Pixels leave their patches, so a
-    Mixer's patches hold what does not belong together.
+    Pixels leave their patches, so a Mixer's patches hold what does not belong together.
+
+    Args:
+        images: `[N, H, W, channels]`.
+        seed: decides the permutation.
+
+    Returns:
+        The permuted pictures, of the same shape and dtype.
     """
     images = np.asarray(images)
     count, height, width, channels = images.shape
