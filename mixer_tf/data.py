@@ -117,7 +117,8 @@ class Data:
         for name in ("train", "validation", "test"):
             images, labels = getattr(self, name).images, getattr(self, name).labels
             if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
-                raise ValueError(f"The pictures and labels of {name} are no arrays of numpy.")
+                kinds = f"{type(images).__name__} and {type(labels).__name__}"
+                raise ValueError(f"Pictures and labels of {name} are {kinds}; give numpy arrays.")
             if not len(labels):
                 raise ValueError(f"{name} holds no picture; give at least one.")
             if images.dtype != np.uint8 or images.ndim != 4:

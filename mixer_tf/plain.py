@@ -23,8 +23,7 @@ def make_plain(config):
         if field.type not in _KINDS:
             continue
         value, (wide, words) = getattr(config, field.name), _KINDS[field.type]
-        if not isinstance(value, wide) or isinstance(value, bool):
-            raise ValueError(f"{field.name} is {value!r}; give {words}.")
-        if field.type is float and not math.isfinite(value):
+        number = isinstance(value, wide) and not isinstance(value, bool)
+        if not number or (field.type is float and not math.isfinite(value)):
             raise ValueError(f"{field.name} is {value!r}; give {words}.")
         object.__setattr__(config, field.name, field.type(value))

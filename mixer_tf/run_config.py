@@ -113,6 +113,8 @@ class RunConfig:
         config = find_mixer(self.model)
         if config is None:
             zoo.find(self.model)
+        if self.name:
+            zoo.find(self.name)  # it is printed, so no word of a stranger's
         large = {"pixels": max(sizes), "classes": self.num_classes}
         if config is not None:
             weights = config.count_weights(self.input_shape, self.num_classes)

@@ -184,8 +184,9 @@ def _strategy():
 
 @functools.cache
 def _mirrored(devices):
-    """The strategy of some devices. Each new one would number its exchanges from the same start,
-    and TensorFlow refuses a number that comes again with another model's shapes."""
+    """The one strategy of some devices, for all models that this process trains."""
     import tensorflow as tf
 
+    # A second one would number its exchanges from the same start again, and TensorFlow refuses a
+    # number that comes back with another model's shapes.
     return tf.distribute.MirroredStrategy(list(devices))

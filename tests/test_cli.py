@@ -138,7 +138,7 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
     for name, colour in (("cat", (200, 40, 40)), ("dog", (40, 40, 200))):
         for file in (root / name).iterdir():
             Image.blend(Image.open(file), Image.new("RGB", (16, 16), colour), 0.7).save(file)
-    out = tmp_path / "out"
+    out = tmp_path / "all of them"
     flags = ["--data", root, "--image-size", 18, "--epochs", 3, "--batch-size", 4, "--out", out]
     result = run("compare", "--models", "mixer_cifar_2", "resnet20", *flags)
     assert result.returncode == 0, result.stderr
@@ -191,6 +191,7 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
         line = refused(capfd, *command)
         assert said in line
         assert "keeps what it began with" in line
+        assert f"(--pretrained '{run_folder}' takes its weights)" in line
     moved = root.rename(root.with_name("moved"))
     assert "moved" not in refused(capfd, "train", "--resume", "--out", run_folder)
     main(["train", "--resume", "--out", str(run_folder), "--data", str(moved)])

@@ -466,7 +466,7 @@ def test_one_class_is_none_to_tell_from_others(digits):
 
 
 def test_lists_are_no_pictures(digits):
-    with pytest.raises(ValueError, match="pictures and labels of test are no arrays"):
+    with pytest.raises(ValueError, match="labels of test are ndarray and list; give numpy"):
         dataclasses.replace(digits, test=Split(digits.test.images, digits.test.labels.tolist()))
 
 

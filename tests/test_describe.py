@@ -52,4 +52,6 @@ def test_describe_on_the_command_line(capsys):
     # 9 * 64 * 64 twice, two BatchNorms of four numbers a channel
     assert lines[-1].startswith("one random picture -> 3 logits, ")
     assert "270,643 weights" in lines[-2]
+    cli.main(["describe", "resnet20", "--classes", "0"])
+    assert "one random picture -> 64 pre-logits, " in capsys.readouterr().out
     assert "resnet21" in refused(capsys, "describe", "resnet21")

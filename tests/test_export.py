@@ -145,6 +145,12 @@ def test_what_cannot_be_exported(model, tmp_path):
         export(mixer_tf.build(config, (8, 8, 3), 2), tmp_path / "b", "saved_model")
 
 
+def test_what_does_not_go_together_is_refused_before_pictures_are_read(run, monkeypatch, capsys):
+    monkeypatch.setattr("mixer_tf.run_data.load_run_data", lambda config: 1 / 0)
+    line = refused(capsys, "export", run, "--format", "onnx", "--precision", "int8")
+    assert line == "mixer_tf: onnx is written in float32 only; int8 is for tflite."
+
+
 def test_command(run, tmp_path, capsys):
     out = tmp_path / "d.tflite"
     cli.main(["export", str(run), "--format", "tflite"])

@@ -19,7 +19,7 @@ from helpers import assert_same, at_hand, stop_after, weights, without_xla
 from PIL import Image
 
 from callbacks import PatchProjections
-from mixer_tf import MixerConfig, Run, stack, zoo
+from mixer_tf import MixerConfig, Run, run_config, stack, zoo
 from mixer_tf import evaluate as evaluation
 from mixer_tf.batches import EvaluationBatches
 from mixer_tf.data import Split, load_data
@@ -513,6 +513,17 @@ def test_a_damaged_config_is_refused(tmp_path, content):
         Run.open(tmp_path).config()
 
 
+def test_no_word_of_a_strangers_is_printed_as_the_name_of_a_model(tmp_path):
+    config = RunConfig(SMALL, (16, 16, 1), ("a", "b"), "digits", RECIPE, 0, "auto", "")
+    for name in ("", "mixer_nano", "\x1b[2J"):
+        run_config.write(tmp_path / "config.json", dataclasses.replace(config, name=name))
+        if name.isprintable():
+            assert Run.open(tmp_path).config().model_name == (name or "mixer")
+    with pytest.raises(ValueError, match="There is no model") as refusal:
+        Run.open(tmp_path).config()
+    assert str(refusal.value).isprintable()
+
+
 def test_a_damaged_state_is_refused(straight, tmp_path):
     _, data, _ = straight
     with pytest.raises(Interrupted):
@@ -539,16 +550,16 @@ def test_a_run_without_its_state_is_not_begun_anew(straight, tmp_path):
 def test_ctrl_c_on_the_command_line_leaves_a_run_to_resume(tmp_path):
     """A real process, a real signal; then the same command with --resume."""
     command = [sys.executable, "-m", "mixer_tf", "train", "--model", "resnet20"]
-    command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "run")]
+    command += ["--data", "digits", "--epochs", "40", "--out", str(tmp_path / "my run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=at_hand())
     deadline = time.time() + 400
-    while not (tmp_path / "run" / "history.csv").exists() and time.time() < deadline:
+    while not (tmp_path / "my run" / "history.csv").exists() and time.time() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
-    assert f"--resume --out {tmp_path / 'run'} goes on" in errors.splitlines()[-1]
-    run = Run.open(tmp_path / "run")
+    assert f"--resume --out '{tmp_path / 'my run'}' goes on" in errors.splitlines()[-1]
+    run = Run.open(tmp_path / "my run")
     epochs = len(run.history()["epoch"])
     assert 1 <= epochs < 40
     with np.load(run.state_file) as state:
