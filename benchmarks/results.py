@@ -38,7 +38,7 @@ blocks. Version 0.1.0 is not released yet and recipes changed under that number:
 a run had is in its `config.json`. Four of RandAugment's operations were wrong when `mixer_cifar_4`
 was run under `cifar`, and in the first 16 of the 40 epochs of `mixer_nano_7`; all other runs are of
 the recipes as they are now (docs/accuracy.md). Several processors go by the name AMD EPYC: that of
-`resnet20` and of the two longer runs of `mixer_nano_7` was faster than that of the other rows.
+the ResNets and of the two longer runs of `mixer_nano_7` was faster than that of the other rows.
 """
 # What others have published, for the picture: (name, weights, test accuracy in per cent, and where
 # the name stands from the point).
