@@ -187,6 +187,10 @@ def test_compare_then_evaluate_then_resume(capfd, tmp_path, picture_folder):
         (["train", "--resume", "--out", run_folder, "--seed", 1], "has seed 0, the command says 1"),
         (["train", "--resume", "--out", run_folder, "--model", "resnet20"], "mixer_cifar_2"),
         (["train", "--resume", "--out", run_folder, "--image-size", 9], "has image_size 18"),
+        (
+            ["train", "--resume", "--out", run_folder, "--validation-fraction", 0.5],
+            "has validation_fraction 0.1, the command says 0.5",
+        ),
     ):
         line = refused(capfd, *command)
         assert said in line
@@ -322,6 +326,9 @@ def test_flags_change_the_recipe_that_is_named(told, tmp_path):
     assert told("train", "--save-every", 7, *out)[1]["save_every"] == 7
     told("train", "--seed", 3, *out)
     assert told.data.split == (0.1, 3)
+    told("train", "--seed", 3, "--validation-fraction", 0.25, *out)
+    assert told.data.split == (0.25, 3)
+    assert len(told.data.validation) == pytest.approx(0.25 * 1_438, abs=5)  # by whole pictures
 
 
 def test_several_hosts_are_told_to_name_one_folder(capfd, monkeypatch):

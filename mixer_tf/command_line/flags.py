@@ -75,6 +75,14 @@ def training_flags(command):
             help="Decides first weights, order, augmentation and which pictures validate.",
         ),
         click.option(
+            "--validation-fraction",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=0.1,
+            show_default=True,
+            help="Share of the training pictures that the best epoch is chosen by, where the data "
+            "has none for that.",
+        ),
+        click.option(
             "--per-device",
             type=click.IntRange(1),
             help="Pictures of each batch on each device; the recipe's learning rate follows.",

@@ -119,7 +119,9 @@ def _data(names, flags, begun):
         return data
 
     # Models that have not begun have what the first was given.
-    first = next(iter(begun.values())).config().how_split if begun else {"seed": flags["seed"]}
+    first = {name: flags[name] for name in ("seed", "validation_fraction")}
+    if begun:
+        first = next(iter(begun.values())).config().how_split
     splits = {name: begun[name].config().how_split if name in begun else first for name in names}
     return {name: load(sizes[name] or largest, **splits[name]) for name in names}
 

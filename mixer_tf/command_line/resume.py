@@ -24,6 +24,8 @@ def kept(run):
         flags["model"] = config.model_name
     if config.asked_size:
         flags["image_size"] = config.asked_size[0]  # the flag is for squares
+    if config.split:
+        flags["validation_fraction"] = config.split[0]
     return flags
 
 
