@@ -108,13 +108,23 @@ def _scale_bias(name, layer):
 
 
 class ModelWeights:
-    """A Mixer in memory as a source for `fill`."""
+    """A model in memory as a source for `fill`.
 
-    def __init__(self, model):
+    Args:
+        model: a Mixer of this suite, or what `weights` belong to.
+        weights: {name: variable}; by default the `table` of the Mixer.
+    """
+
+    def __init__(self, model, weights=None):
         self.name = model.name
-        self.grid = tuple(model.get_layer("stem").output.shape[1:3])  # rows, columns of tokens
-        self._weights = table(model)
+        self._stem = model.get_layer("stem")
+        self._weights = table(model) if weights is None else weights
         self.shapes = {name: tuple(v.shape) for name, v in self._weights.items()}
+
+    @property
+    def grid(self):
+        """Rows and columns of a Mixer's tokens."""
+        return tuple(self._stem.output.shape[1:3])
 
     def __str__(self):
         return f"The model {self.name!r}"

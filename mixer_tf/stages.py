@@ -24,6 +24,14 @@ def blocks(model):
     return found
 
 
+def is_mixer(model):
+    """Whether a model is a Mixer of this suite."""
+    try:
+        return bool(blocks(model))
+    except ValueError:
+        return False
+
+
 def has_layer(model, name):
     """Whether a model has a layer of this name."""
     return any(layer.name == name for layer in model.layers)

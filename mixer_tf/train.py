@@ -8,7 +8,7 @@ from mixer_tf.distributed import hosts
 from mixer_tf.run_config import RunConfig
 from mixer_tf.run_data import check_same
 from mixer_tf.runs import Run
-from mixer_tf.training import cpu_step, finetune, recompute
+from mixer_tf.training import cpu_step, recompute, starting_weights
 from mixer_tf.training.trainer import Trainer
 from mixer_tf.variants import RELATIVES, find_mixer
 
@@ -43,7 +43,7 @@ def train(
         seed: decides initial weights, order, augmentation and dropout. It is also given to the
             generators of Python, numpy and the engine, by `keras.utils.set_random_seed`.
         precision: one of `runtime.PRECISIONS`.
-        pretrained: weights to begin with, see `finetune.open_source`; the head
+        pretrained: weights to begin with, see `starting_weights.open_source`; the head
             begins at zero.
         command: that makes the run again, for the record.
         callbacks: function of the `Run`, gives further Keras callbacks. One that sets
@@ -71,7 +71,7 @@ def train(
         cpu_step.set_threads(model, input_shape, recipe, precision)
     name = model if isinstance(model, str) else ""
     if pretrained:
-        model = finetune.adapted(model, input_shape, pretrained)
+        model = starting_weights.adapted(model, input_shape, pretrained)
     config = RunConfig(
         model=model,
         name=name,
@@ -158,7 +158,7 @@ def check(model, data, recipe, image_size=None, pretrained=""):
         )
     if pretrained and recipe.optimizer == "lamb":
         raise ValueError(
-            "LAMB moves weights by a share of their size, and the head of a pretrained Mixer "
+            "LAMB moves weights by a share of their size, and the head of a pretrained model "
             "begins at zero; take another optimizer."
         )
     if mixer := find_mixer(model):
@@ -180,7 +180,6 @@ def check(model, data, recipe, image_size=None, pretrained=""):
             "not average along with the weights; set ema to 0."
         )
     for_mixers = {
-        "pretrained": pretrained,
         "freeze": recipe.freeze,
         "layer_decay": recipe.layer_decay < 1,
         "recompute": recipe.recompute,
@@ -190,6 +189,8 @@ def check(model, data, recipe, image_size=None, pretrained=""):
         raise ValueError(
             f"{model} is no Mixer, and {', '.join(asked)} is for Mixers only; leave it out."
         )
+    if pretrained:
+        starting_weights.check_same_network(model, shape, pretrained)
 
 
 def input_size(model, data):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import mixer_tf
 from mixer_tf.checkpoints import table
 from mixer_tf.storage import npz
-from mixer_tf.training import finetune
+from mixer_tf.training import starting_weights
 from mixer_tf.variants import VARIANTS
 
 CONFIG = mixer_tf.MixerConfig(2, 12, 6, 20, (4, 4))
@@ -227,7 +227,7 @@ def test_a_small_file_that_would_become_a_large_model_is_refused(tmp_path):
     assert bomb.stat().st_size < 300_000
     refused(small(), bomb, "declares 268,435,", "be compressed as far")
     with pytest.raises(ValueError, match="be compressed as far"):
-        finetune.adapted("mixer_nano", (32, 32, 3), bomb)
+        starting_weights.adapted("mixer_nano", (32, 32, 3), bomb)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
+from mixer_tf.shipped import FOLDER
 
 
 def run(*arguments, **environment):
@@ -288,6 +289,8 @@ def test_what_one_of_several_models_cannot_do_is_said_before_the_first_is_traine
     assert "32x32 is no whole number of 9x9 patches" in line
     line = refused(capfd, *words, "resnet20", "--freeze", "stem")
     assert "resnet20 is no Mixer, and freeze is for Mixers only" in line
+    line = refused(capfd, *words, "resnet20", "--pretrained", FOLDER / "mixer_nano_7-cifar10")
+    assert "holds mixer_nano_7, not resnet20; give --model mixer_nano_7, or another run" in line
     assert not (tmp_path / "out").exists()
 
 

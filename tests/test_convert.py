@@ -16,7 +16,7 @@ from mixer_tf.exchange.timm_weights import TimmFile
 from mixer_tf.recipe import Recipe
 from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
-from mixer_tf.training import finetune
+from mixer_tf.training import starting_weights
 
 HERE = pathlib.Path(__file__).parent
 
@@ -165,8 +165,8 @@ def test_a_file_of_timms_is_begun_with_and_converted(tmp_path, monkeypatch):
     expected = timm_reference.read(timm_reference.FOLDER / "mixer.npz", tmp_path)
     path = tmp_path / "w.safetensors"
     config = mixer_tf.MixerConfig(2, 16, 8, 64, (4, 4), activation="gelu")
-    begun = mixer_tf.build(finetune.adapted(config, (16, 16, 3), path), (16, 16, 3), 3)
-    finetune.load(begun, path)
+    begun = mixer_tf.build(starting_weights.adapted(config, (16, 16, 3), path), (16, 16, 3), 3)
+    starting_weights.load(begun, path)
     monkeypatch.setitem(zoo._PATCHED, "mixer_nano", config)
     whole = convert(path, tmp_path / "w.weights.h5", "mixer_nano", image_size=16)
     assert np.abs(np.asarray(whole(expected["images"])) - expected["logits"]).max() < 1e-4

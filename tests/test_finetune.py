@@ -13,7 +13,7 @@ import reference_mixer
 from helpers import run_python
 
 import mixer_tf
-from mixer_tf import cli
+from mixer_tf import cli, shipped
 from mixer_tf.exchange import pretrained
 from mixer_tf.recipe import Recipe
 from mixer_tf.recipes import RECIPES
@@ -22,7 +22,7 @@ from mixer_tf.run_config import RunConfig
 from mixer_tf.runs import Run
 from mixer_tf.stages import config_of
 from mixer_tf.train import resume, train
-from mixer_tf.training import finetune
+from mixer_tf.training import finetune, starting_weights
 from mixer_tf.training.optimizers import make_optimizer, make_schedule, with_rates
 from mixer_tf.training.recompute import recompute_blocks
 from mixer_tf.variants import VARIANTS
@@ -253,7 +253,7 @@ def google(tmp_path):
 
 def test_starting_from_a_file_sets_the_head_to_zero(google):
     model = build(classes=3)
-    finetune.load(model, google)
+    starting_weights.load(model, google)
     assert not np.asarray(model(batch()[0])).any()
     full = mixer_tf.load_npz(build(classes=7), google)
     assert np.array_equal(
@@ -263,9 +263,9 @@ def test_starting_from_a_file_sets_the_head_to_zero(google):
 
 @pytest.mark.parametrize("size", [(16, 16, 3), (16, 8, 3), (12, 20, 3)])
 def test_starting_at_another_picture_size(google, size):
-    config = finetune.adapted(CONFIG, size, google)
+    config = starting_weights.adapted(CONFIG, size, google)
     model = mixer_tf.build(config, size, 3)
-    finetune.load(model, google)
+    starting_weights.load(model, google)
     expected = resize(mixer_tf.load_npz(build(classes=7), google), size)
     for name in ("stem", "block_0", "block_1", "pre_head_layer_norm"):
         for a, b in zip(
@@ -277,34 +277,37 @@ def test_starting_at_another_picture_size(google, size):
 
 def test_a_run_at_a_larger_size_begins_another_of_that_size(tmp_path, google):
     large = (16, 16, 3)
-    config = finetune.adapted(CONFIG, large, google)
+    config = starting_weights.adapted(CONFIG, large, google)
     model = mixer_tf.build(config, large, 7)
-    finetune.load(model, google)
+    starting_weights.load(model, google)
     mixer_tf.save_npz(model, tmp_path / "large.npz")
-    assert finetune.adapted(CONFIG, large, tmp_path / "large.npz") == config
-    assert finetune.adapted(CONFIG, (8, 8, 3), google) == CONFIG
+    assert starting_weights.adapted(CONFIG, large, tmp_path / "large.npz") == config
+    assert starting_weights.adapted(CONFIG, (8, 8, 3), google) == CONFIG
 
 
 def test_sources_that_are_none(tmp_path, google):
     with pytest.raises(ValueError, match="nothing to begin with"):
-        finetune.open_source(tmp_path / "weights.bin")
+        starting_weights.open_source(tmp_path / "weights.bin")
     with pytest.raises(ValueError, match="mixer_b16_in21k"):
-        finetune.open_source("mixer_b16_in22k")
+        starting_weights.open_source("mixer_b16_in22k")
     with pytest.raises(ValueError, match="holds no run"):
-        finetune.open_source(tmp_path)
-    with pytest.raises(ValueError, match="no Mixer"):
-        finetune.adapted("resnet20", (32, 32, 3), google)
+        starting_weights.open_source(tmp_path)
+    with pytest.raises(ValueError, match="resnet20 is no Mixer and begins with .* of a run of its"):
+        starting_weights.adapted("resnet20", (32, 32, 3), google)
+    nano = shipped.FOLDER / "mixer_nano_7-cifar10"
+    with pytest.raises(ValueError, match="holds mixer_nano_7, not resnet20; give --model mixer_n"):
+        starting_weights.adapted("resnet20", (32, 32, 3), nano)
     np.savez(tmp_path / "w.npz", **reference_mixer.random_weights(1, 8, 6, 4, 8, (4, 4), 2))
     with pytest.raises(ValueError, match="6 tokens"):
-        finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "w.npz")
+        starting_weights.adapted(CONFIG, (8, 8, 3), tmp_path / "w.npz")
     for shape in ((8,), (0, 8), (8, 0)):  # of a file that somebody else has made
-        np.savez(tmp_path / "odd.npz", **{finetune._TOKENS: np.zeros(shape, "float32")})
-        assert finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "odd.npz") == CONFIG
+        np.savez(tmp_path / "odd.npz", **{starting_weights._TOKENS: np.zeros(shape, "float32")})
+        assert starting_weights.adapted(CONFIG, (8, 8, 3), tmp_path / "odd.npz") == CONFIG
     other = dataclasses.replace(CONFIG, activation="gelu")
     about = ("digits", Recipe(), 0, "float32", "")
     Run.create(tmp_path / "run", RunConfig(other, (8, 8, 3), ("a", "b"), *about))
     with pytest.raises(ValueError, match="trained with activation gelu, the model has gelu_tanh"):
-        finetune.adapted(CONFIG, (8, 8, 3), tmp_path / "run")
+        starting_weights.adapted(CONFIG, (8, 8, 3), tmp_path / "run")
 
 
 def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, without_xla):
@@ -328,6 +331,50 @@ def test_a_run_begins_from_another_and_can_be_resumed(tmp_path, tiny_data, witho
     assert np.array_equal(
         Run.open(tmp_path / "b").model().get_layer("stem").get_weights()[0], stems[0][0]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet20", (20, 28, 3)), ("resnet20_v2", (8, 8, 3)), ("repvgg_a0", (8, 8, 3))],
+)
+def test_a_network_that_is_no_mixer_begins_from_a_run_of_its_own(tmp_path, name, size):
+    """Its statistics too; at any picture size, as nothing in it is for one."""
+    keras.utils.set_random_seed(1)
+    about = (("a", "b", "c", "d"), "digits", PLAIN, 0, "float32", "")
+    run = Run.create(tmp_path / "run", RunConfig(name, (16, 16, 3), *about))
+    source = mixer_tf.build(name, (16, 16, 3), 4)
+    draws = np.random.default_rng(0)
+    source.set_weights([draws.uniform(0.1, 1, w.shape) for w in source.get_weights()])
+    source.save_weights(run.best_file)
+    assert starting_weights.adapted(name, size, run.folder) == name
+    model = mixer_tf.build(name, size, 3)
+    starting_weights.load(model, run.folder)
+    *body, kernel, bias = model.get_weights()
+    assert [w.any() for w in (kernel, bias)] == [False, False]  # the head
+    for found, wanted in zip(body, source.get_weights()[:-2], strict=True):
+        assert np.array_equal(found, wanted)
+    with pytest.raises(ValueError, match=r"pictures of 3 channels, these have 1; give"):
+        starting_weights.adapted(name, (*size[:2], 1), run.folder)
+    grey = mixer_tf.build(name, (*size[:2], 1), 3)  # what does not fit, changes nothing
+    before = grey.get_weights()
+    with pytest.raises(ValueError, match=r"of another shape \d: stem/.*\(3, 3, 3, \d+\), not"):
+        starting_weights.load(grey, run.folder)
+    for found, wanted in zip(grey.get_weights(), before, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+def test_a_relative_begins_from_a_run_at_its_own_size_only(tmp_path):
+    about = ("ab", "digits", PLAIN, 0, "float32", "")
+    run = Run.create(tmp_path / "run", RunConfig("gmlp_s16", (32, 32, 3), *about))
+    source = mixer_tf.build("gmlp_s16", (32, 32, 3), 2)
+    source.save_weights(run.best_file)
+    model = mixer_tf.build("gmlp_s16", (32, 32, 3), 3)
+    starting_weights.load(model, run.folder)
+    for found, wanted in zip(model.get_weights()[:-2], source.get_weights()[:-2], strict=True):
+        assert np.array_equal(found, wanted)
+    larger = mixer_tf.build("gmlp_s16", (48, 32, 3), 3)
+    with pytest.raises(ValueError, match=r"of another shape 60: .*\(4, 4\), not \(6, 6\)"):
+        starting_weights.load(larger, run.folder)
 
 
 @pytest.fixture
@@ -414,7 +461,7 @@ def test_a_known_checkpoint_is_fetched_once_and_keeps_its_hash(server, google):
     kept = path.with_name("mixer_test.npz.sha256").read_text().strip()
     assert kept == hashlib.sha256(google.read_bytes()).hexdigest()
     model = build()
-    finetune.load(model, "mixer_test")
+    starting_weights.load(model, "mixer_test")
     google.rename(google.with_name("gone"))
     assert pretrained.fetch("mixer_test") == path  # without the server
 
@@ -490,14 +537,14 @@ def test_a_known_checkpoint_of_another_model_is_refused_before_it_is_fetched(mod
     fetched = []
     monkeypatch.setattr(pretrained, "fetch", lambda name: fetched.append(name) or "gone.npz")
     with pytest.raises(ValueError, match="mixer_b16_in21k holds mixer_b16, not .*--model mixer_b1"):
-        finetune.adapted(model, (64, 64, 3), "mixer_b16_in21k")
+        starting_weights.adapted(model, (64, 64, 3), "mixer_b16_in21k")
     with pytest.raises(ValueError, match="100x100 is no whole number of 16x16 patches"):
-        finetune.adapted("mixer_b16", (100, 100, 3), "mixer_b16_in21k")
+        starting_weights.adapted("mixer_b16", (100, 100, 3), "mixer_b16_in21k")
     assert not fetched
     dropping = dataclasses.replace(VARIANTS["mixer_b16"], dropout=0.1)
     for fits in ("mixer_b16", dropping):
         with pytest.raises(ValueError, match="There is no file 'gone.npz'"):
-            finetune.adapted(fits, (448, 448, 3), "mixer_b16_in21k")
+            starting_weights.adapted(fits, (448, 448, 3), "mixer_b16_in21k")
     assert len(fetched) == 2
 
 
@@ -510,9 +557,9 @@ def test_a_runs_own_grid_of_tokens_is_what_its_weights_are_for(tmp_path, size):
     run = Run.create(tmp_path / "run", about)
     trained = build(size=(8, 32, 3))
     trained.save_weights(run.best_file)
-    config = finetune.adapted(CONFIG, size, run.folder)
+    config = starting_weights.adapted(CONFIG, size, run.folder)
     model = mixer_tf.build(config, size, 3)
-    finetune.load(model, run.folder)
+    starting_weights.load(model, run.folder)
     expected = resize(trained, size)
     assert config.tokens_mlp_dim == expected.get_layer("block_0").tokens_mlp_dim
     for name in ("stem", "block_0", "block_1", "pre_head_layer_norm"):

@@ -3,7 +3,6 @@
 import shlex
 
 from mixer_tf.runs import Run
-from mixer_tf.variants import find_mixer
 from mixer_tf.zoo import MODELS
 
 
@@ -56,11 +55,8 @@ def check(run, given, flags, recipe):
         wanted |= {"batch_size"}
     for name in sorted(wanted):
         if asked[name] != has[name]:
-            again = ""
-            if find_mixer(config.model):
-                again = f" (--pretrained {shlex.quote(str(run.folder))} takes its weights)"
             raise ValueError(
                 f"{run.folder} has {name} {has[name]}, the command says {asked[name]}; a run that "
-                "is resumed keeps what it began with. Leave that flag out, or begin a new run"
-                f"{again}."
+                "is resumed keeps what it began with. Leave that flag out, or begin a new run "
+                f"(--pretrained {shlex.quote(str(run.folder))} takes its weights)."
             )

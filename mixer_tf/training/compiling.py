@@ -5,7 +5,7 @@ import numpy as np
 
 from mixer_tf import stack
 from mixer_tf.runtime import has_convolutions
-from mixer_tf.training import cpu_step, finetune
+from mixer_tf.training import cpu_step, finetune, starting_weights
 from mixer_tf.training.optimizers import make_loss, make_optimizer, sum_first
 from mixer_tf.training.recompute import recompute_blocks
 from mixer_tf.training.sam import sharpen
@@ -32,7 +32,7 @@ def compiled(config, recipe, runtime, steps_per_epoch, load_pretrained):
     with runtime.scope():
         model = config.build()
         if load_pretrained:
-            finetune.load(model, config.pretrained)
+            starting_weights.load(model, config.pretrained)
         _prepare(model, recipe, runtime)
         rates = finetune.layer_rates(model, recipe.layer_decay) if recipe.layer_decay < 1 else []
         optimizer = make_optimizer(recipe, steps_per_epoch, model.trainable_variables, rates)
